@@ -1,0 +1,3 @@
+module ckt.local
+
+go 1.26

@@ -1,0 +1,115 @@
+// Package transport says what a wire must be able to do for circuits to run
+// on it: an [Endpoint] listens and dials on one socket, a [Conn] joins two
+// nodes that have proved their keys to one another, a [Stream] is one ordered
+// byte channel of a Conn. The wires are child packages; package
+// transporttest holds the suite that each of them passes.
+package transport
+
+import (
+	"context"
+	"crypto/ed25519"
+	"io"
+	"net"
+	"time"
+)
+
+// An Endpoint is one socket that listens and dials. Its methods may be called
+// from any goroutine.
+//
+// At any time there is at most one open Conn between two endpoints, whoever
+// dialled, also when both dial at once.
+type Endpoint interface {
+	// Key is the endpoint's own public key.
+	Key() ed25519.PublicKey
+
+	// Addr is the address of the socket.
+	Addr() net.Addr
+
+	// Dial returns the open Conn to the node that answers at addr
+	// ("host:port"), making one if there is none. It returns only after both
+	// sides have said hello, so a Conn that Dial returns has been accepted.
+	//
+	// key pins the other side: another key there is a [WrongKeyError]. A nil
+	// key leaves the choice to the endpoint's authorisation. With a key that
+	// is connected already, addr is not used and may be empty.
+	//
+	// No answer before ctx ends is [ErrUnreachable]; a no from the other side
+	// is a [RemoteError].
+	Dial(ctx context.Context, addr string, key ed25519.PublicKey) (Conn, error)
+
+	// Accept returns the next Conn that another node has opened, after hello
+	// in both directions. It returns [ErrClosed] once the endpoint is closed.
+	Accept(ctx context.Context) (Conn, error)
+
+	// Close closes every Conn with [CodeClosed] and the socket, and returns
+	// when all goroutines of the endpoint have ended. It may be called often.
+	Close() error
+}
+
+// A Conn joins two endpoints. Its methods may be called from any goroutine.
+type Conn interface {
+	// Info describes the Conn as it is now.
+	Info() ConnInfo
+
+	// OpenStream opens a stream. It waits while the other side's limit of
+	// open streams is reached. The other side learns of the stream with the
+	// first byte written to it.
+	OpenStream(ctx context.Context) (Stream, error)
+
+	// AcceptStream returns the next stream that the other side has opened.
+	AcceptStream(ctx context.Context) (Stream, error)
+
+	// Context ends when the Conn has ended, for whatever reason.
+	// [context.Cause] says why: [ErrClosed], [ErrLost], or a [RemoteError].
+	Context() context.Context
+
+	// Close ends the Conn and all its streams at both sides, and tells the
+	// other side code and reason (at most [MaxReason] bytes of it).
+	Close(code Code, reason string) error
+}
+
+// ConnInfo describes a [Conn].
+type ConnInfo struct {
+	RemoteKey  ed25519.PublicKey // verified by the handshake
+	RemoteAddr net.Addr          // may change when the other side moves
+	LocalAddr  net.Addr
+	BootNonce  uint64    // of the other process; another one after each restart
+	Dialed     bool      // this side dialled
+	Opened     time.Time // when hello was complete
+}
+
+// A Stream is one ordered, reliable byte channel in each direction. One
+// goroutine may read while another writes; two may not do the same at once.
+// Reset and the deadlines may be used from any goroutine.
+type Stream interface {
+	// Close ends the writing direction: the other side reads what was
+	// written, then io.EOF. Reading goes on.
+	io.ReadWriteCloser
+
+	// ID is the number of the stream, the same at both sides of the Conn and
+	// never used twice on it.
+	ID() uint64
+
+	// Reset gives up both directions at once: pending calls return, unsent
+	// bytes are dropped, the other side's calls fail with a [RemoteError]
+	// that carries code.
+	Reset(code Code)
+
+	// SetReadDeadline and SetWriteDeadline work as those of [net.Conn].
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+
+	// Prioritize sets how this side's bytes on the stream are scheduled
+	// against those of the Conn's other streams. The default is Bulk.
+	Prioritize(p Priority)
+}
+
+// A Priority orders the streams of one Conn when more bytes wait than the
+// path takes. Streams of one priority share it fairly.
+type Priority int8
+
+// The priorities, most urgent first.
+const (
+	Urgent Priority = iota // control frames: acknowledgements, pings
+	Bulk
+)
