@@ -1,0 +1,140 @@
+package circuit
+
+import (
+	"errors"
+	"fmt"
+
+	"ckt.local/transport/identity"
+)
+
+// Errors of this side. What the other side said is a [RemoteError] or a
+// [RefusedError] and never matches one of them.
+var (
+	// ErrBacklog: the circuit's window is full. Nothing was taken; send
+	// again later, or use [Circuit.Send], which waits.
+	ErrBacklog = errors.New("circuit: backlog is full")
+
+	// ErrClosed: this side has closed the circuit.
+	ErrClosed = errors.New("circuit: closed")
+
+	// ErrRemoteClosed: the other side has closed the circuit and gave no
+	// reason: all is well.
+	ErrRemoteClosed = errors.New("circuit: closed by the other side")
+
+	// ErrPeerLost: the connection that carried the circuit is gone. The
+	// error is a [LostError].
+	ErrPeerLost = errors.New("circuit: other side lost")
+
+	// ErrOpenTimeout: the other side did not say yes or no in time.
+	ErrOpenTimeout = errors.New("circuit: no answer to the opening")
+)
+
+// A LostError ends circuits whose connection has ended without their being
+// closed. It matches [ErrPeerLost].
+type LostError struct {
+	Unacked int   // fragments sent that the other side has not acknowledged
+	Cause   error // why the connection ended
+}
+
+// Error tells the number and the cause.
+func (e *LostError) Error() string {
+	return fmt.Sprintf("circuit: other side lost, %d fragments not acknowledged: %v", e.Unacked, e.Cause)
+}
+
+// Unwrap returns the cause of the connection's end.
+func (e *LostError) Unwrap() error { return e.Cause }
+
+// Is matches [ErrPeerLost].
+func (e *LostError) Is(target error) bool { return target == ErrPeerLost }
+
+// A RemoteError is the reason with which the other side closed the circuit:
+// the error it passed to CloseWith, the error its service returned, or its
+// panic.
+type RemoteError struct {
+	Reason string // foreign text, at most MaxReason bytes
+}
+
+// Error returns the foreign text after a word that says whose it is.
+func (e *RemoteError) Error() string { return "circuit: other side: " + e.Reason }
+
+// MaxReason is the longest reason that travels with a close or a refusal, in
+// bytes. Longer ones are cut.
+const MaxReason = 1024
+
+// A RefuseCode is the kind of a refusal. The values are part of the wire
+// format (docs/wire.md).
+type RefuseCode uint64
+
+// The kinds of refusal.
+const (
+	RefusedInternal       RefuseCode = iota // the other side failed; its log says why
+	RefusedUnauthorized                     // this node may not do that there
+	RefusedUnknownService                   // no such service is registered there
+	RefusedUnknownPeer                      // no such peer is running there (any more)
+	RefusedLimit                            // a limit of the other side is reached
+	RefusedBusy                             // the peer took no new circuit in time
+	RefusedShutdown                         // the other side is shutting down
+	RefusedBadRequest                       // the request breaks the protocol
+)
+
+// String returns the kind in words.
+func (c RefuseCode) String() string {
+	switch c {
+	case RefusedInternal:
+		return "internal error"
+	case RefusedUnauthorized:
+		return "not authorised"
+	case RefusedUnknownService:
+		return "unknown service"
+	case RefusedUnknownPeer:
+		return "unknown peer"
+	case RefusedLimit:
+		return "limit reached"
+	case RefusedBusy:
+		return "busy"
+	case RefusedShutdown:
+		return "shutting down"
+	case RefusedBadRequest:
+		return "bad request"
+	}
+	return fmt.Sprintf("refusal %d", uint64(c))
+}
+
+// A Refusal is this side's no to a request of the other side. An [Acceptor]
+// returns it; the other side gets it as a [RefusedError].
+type Refusal struct {
+	Code   RefuseCode
+	Reason string // is told to the other side
+}
+
+// Error returns kind and reason.
+func (e *Refusal) Error() string { return fmt.Sprintf("circuit: refused: %v: %s", e.Code, e.Reason) }
+
+// A RefusedError is the other side's no. The connection lives on.
+type RefusedError struct {
+	Code    RefuseCode
+	Reason  string          // foreign text, at most MaxReason bytes
+	Node    identity.NodeID // who said it
+	Service string          // what was asked for
+}
+
+// Error names the service and the kind.
+func (e *RefusedError) Error() string {
+	s := fmt.Sprintf("circuit: refused by %v: service %q: %v", e.Node, e.Service, e.Code)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	return s
+}
+
+// A LimitError says that a fragment, or something else the caller gave, is
+// over a limit. Nothing of it was sent.
+type LimitError struct {
+	What        string // "payload", "args", …
+	Size, Limit int    // bytes, or pairs for "args"
+}
+
+// Error names what, its size and the limit.
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("circuit: %s of %d is over the limit of %d", e.What, e.Size, e.Limit)
+}

@@ -1,0 +1,53 @@
+// Package circuit is the one abstraction of ckt: a [Circuit] is an ordered,
+// two-way channel of fragments between two peers. It is accepted before it is
+// open, bounded by credit in both directions, and ends once, at both ends,
+// with a cause.
+//
+// A [Link] carries the circuits of one connection, each on a stream of its
+// own. Package peer decides who may open what.
+package circuit
+
+// A CallType says what a fragment is. The library stamps it on receipt.
+type CallType uint8
+
+// The call types.
+const (
+	CallData  CallType = iota // an ordinary fragment
+	CallFirst                 // the fragment that came with the opening
+	CallError                 // a fragment that carries Err
+)
+
+// Limits of a fragment besides its payload (see [Config.MaxPayload]), in
+// bytes. A fragment over one of them is a [LimitError] at its sender, and
+// breaks the protocol if it arrives.
+const (
+	MaxSubject   = 1024      // FragSubject
+	MaxErr       = 4096      // Err
+	MaxArgs      = 64        // pairs in Args
+	MaxArgKey    = 128       // each key
+	MaxArgsTotal = 64 * 1024 // all keys and values together
+)
+
+// A Fragment is one message on a circuit. The sender fills in the second
+// group; what it writes into the first is ignored, because the receiver
+// stamps it from the authenticated connection.
+//
+// A sent Fragment may be changed and used again as soon as the call that sent
+// it has returned. A received Fragment belongs to whoever received it.
+type Fragment struct {
+	FromPeerID, ToPeerID string // the running peers, as IDs
+	CircuitID            string
+	Serial               int64 // 1, 2, 3 … in each direction of the circuit
+	Typ                  CallType
+	ServiceName          string // the service the sending peer runs
+
+	FragOp      int               // the user's operation
+	FragSubject string            // at most MaxSubject bytes
+	FragPart    int64             // the user's part number
+	Args        map[string]string // at most MaxArgs pairs
+	Payload     []byte            // at most Config.MaxPayload bytes
+	Err         string            // not empty: delivered on Errors; at most MaxErr bytes
+}
+
+// NewFragment returns an empty Fragment. The zero Fragment is as good.
+func NewFragment() *Fragment { return &Fragment{} }
