@@ -280,23 +280,3 @@ func checkInterfaces(tr *tree) []string {
 	}
 	return found
 }
-
-// checkSleeps allows time.Sleep in tests only where it sleeps in a bubble of
-// testing/synctest, which takes no time and cannot be too short.
-func checkSleeps(tr *tree) []string {
-	var found []string
-	for _, s := range tr.files {
-		if !s.test && !isKit(s.folder) || s.hasImport("testing/synctest") {
-			continue
-		}
-		ast.Inspect(s.file, func(n ast.Node) bool {
-			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
-				if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "time" {
-					found = append(found, tr.at(sel)+": time.Sleep")
-				}
-			}
-			return true
-		})
-	}
-	return found
-}
