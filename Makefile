@@ -1,0 +1,69 @@
+# make check    everything that must hold before a commit
+# make test     all tests (.ci/test)
+# make fuzz     every fuzz target for FUZZTIME
+# make generate the generated files, anew
+#
+# Needs Go, a C compiler for the race detector, and a POSIX shell.
+
+.POSIX:
+.SUFFIXES:
+.PHONY: check fmt vet lint fix generated generate arch docs test fuzz fuzz-smoke
+
+FUZZTIME = 2m
+GOFILES  = find . -name '*.go' ! -path './bin/*' ! -path '*/testdata/*'
+GENFILES = find . \( -name '*_gen.go' -o -name '*_gen_test.go' \) ! -path './bin/*'
+
+# The cheap ones first.
+check: fmt vet lint fix generated arch docs test fuzz-smoke
+	@echo "make check: everything holds"
+
+fmt:
+	@echo "make fmt"
+	@out=$$($(GOFILES) -exec gofmt -l {} +) || exit 1; \
+	if [ -n "$$out" ]; then echo "$$out"; \
+		echo "make fmt: not formatted as gofmt does. Run: gofmt -w <file>"; exit 1; fi
+
+vet:
+	@echo "make vet"
+	@go vet ./... || { echo "make vet: mend what go vet says above"; exit 1; }
+
+lint:
+	@echo "make lint"
+	@go tool staticcheck ./... || { \
+		echo "make lint: mend what staticcheck says above. 'go tool staticcheck -explain CODE' tells more"; exit 1; }
+
+fix:
+	@echo "make fix"
+	@out=$$(go fix -diff ./... 2>&1); code=$$?; \
+	if [ -n "$$out" ] || [ $$code -ne 0 ]; then echo "$$out"; \
+		echo "make fix: old idioms, or code that does not compile. Run: go fix ./..."; exit 1; fi
+
+generate:
+	@echo "make generate"
+	@go generate ./... || { echo "make generate: a generator failed, see above"; exit 1; }
+
+generated:
+	@echo "make generated"
+	@before=$$($(GENFILES) -exec cksum {} + | sort); \
+	$(MAKE) -s generate >/dev/null || exit 1; \
+	after=$$($(GENFILES) -exec cksum {} + | sort); \
+	if [ "$$before" != "$$after" ]; then git --no-pager diff --stat -- '*_gen.go' '*_gen_test.go' || :; \
+		echo "make generated: generated files were not up to date, and now are. Commit them"; exit 1; fi
+
+arch:
+	@echo "make arch"
+	@go test -count=1 -run 'Architecture|Laws|CoreDependencies' . || { \
+		echo "make arch: a law of docs/architecture.md is broken, see above"; exit 1; }
+
+docs:
+	@echo "make docs"
+	@go test -count=1 -run 'Docs' . || { echo "make docs: mend the links and programs named above"; exit 1; }
+
+test:
+	@.ci/test
+
+fuzz-smoke:
+	@.ci/fuzz 3s
+
+fuzz:
+	@.ci/fuzz $(FUZZTIME)
