@@ -2,9 +2,10 @@ package circuit
 
 import (
 	"context"
-	"iter"
+	"sync"
 	"time"
 
+	"ckt.local/transport"
 	"ckt.local/transport/identity"
 )
 
@@ -15,58 +16,193 @@ type Circuit struct {
 	// opener's first fragment first. It is closed after the last one.
 	Reads <-chan *Fragment
 
-	// Errors gives the fragments that carry Err. It is closed with Reads.
+	// Errors gives the fragments that carry Err, in order among themselves.
+	// It is closed with Reads.
 	Errors <-chan *Fragment
 
 	// Context ends after the last fragment was read, or 5 s after the other
-	// side's close if nobody reads, or at once when this side closes.
-	// [context.Cause] says why: ErrClosed, ErrRemoteClosed, a RemoteError, or
-	// a LostError.
+	// side's close or loss if nobody reads, or at once when this side closes.
+	// [context.Cause] says why: [ErrClosed], [ErrRemoteClosed], a
+	// [RemoteError], or a [LostError].
+	//
+	// What is unread when the Context ends can be read for 2 minutes more,
+	// unless this side has closed.
 	Context context.Context
+
+	link     *Link
+	id       ID
+	local    end
+	remote   end // its peer is known once the circuit is open
+	names    names
+	accepted bool // the other side opened it
+	first    bool // serial 1 of what arrives is the opener's first fragment
+	opened   time.Time
+	owner    Owner
+	streamC  transport.Stream
+	fr       frameReader // owned by readLoop
+
+	reads, errs chan *Fragment
+	wake        chan struct{} // tells pump to look at the state again
+	arrived     chan struct{} // tells Fragments the same
+	cancel      context.CancelCauseFunc
+
+	mu sync.Mutex // never held across a wait
+	s  state
 }
 
-// SendOneWay queues f and returns at once: nil, or [ErrBacklog] when the
-// window is full, or the cause of the circuit's end; then nothing was taken.
-func (c *Circuit) SendOneWay(f *Fragment) error { panic("not yet") }
+// end is who stands at one end of a circuit.
+type end struct {
+	peer    ID
+	service string
+}
 
-// Send queues f, waiting for room in the window until ctx ends.
-func (c *Circuit) Send(ctx context.Context, f *Fragment) error { panic("not yet") }
+// names are the strings that every received fragment carries.
+type names struct{ circuit, local, remote string }
+
+func newCircuit(l *Link, s transport.Stream, id ID, local, remote end) *Circuit {
+	c := &Circuit{
+		link:    l,
+		id:      id,
+		local:   local,
+		remote:  remote,
+		opened:  time.Now(),
+		streamC: s,
+		reads:   make(chan *Fragment),
+		errs:    make(chan *Fragment),
+		wake:    make(chan struct{}, 1),
+		arrived: make(chan struct{}, 1),
+	}
+	c.Reads, c.Errors = c.reads, c.errs
+	c.Context, c.cancel = context.WithCancelCause(context.Background())
+	c.fr = frameReader{r: s, pool: &l.bufs, limit: l.cfg.MaxPayload + maxDataOverhead}
+	c.s.out.pool = &l.bufs
+	c.s.out.credit = l.remote.Window
+	c.s.granted = uint64(l.cfg.Window)
+	c.setNames()
+	return c
+}
+
+func (c *Circuit) setNames() {
+	c.names = names{circuit: c.id.String(), local: c.local.peer.String(), remote: c.remote.peer.String()}
+}
+
+// own hands the circuit to its owner. The owner may be told of its end at
+// once, but never of its end first.
+func (c *Circuit) own(o Owner) error {
+	if err := o.AddCircuit(c); err != nil {
+		return err
+	}
+	gone := false
+	c.update(func(s *state) {
+		c.owner = o
+		s.owned = true
+		gone = s.ended
+	})
+	if gone {
+		o.RemoveCircuit(c)
+	}
+	return nil
+}
 
 // Close ends the circuit at both ends. What was sent before is delivered
 // before the other side's Reads closes. Closing again does nothing.
 func (c *Circuit) Close() { c.CloseWith(nil) }
 
 // CloseWith is Close with a reason, which becomes the cause of the other
-// side's Context as a [RemoteError].
-func (c *Circuit) CloseWith(reason error) { panic("not yet") }
+// side's Context as a [RemoteError]. At this side the cause matches both
+// [ErrClosed] and reason.
+//
+// What has arrived and was not read is dropped. What was sent goes on being
+// delivered, for at most 2 minutes.
+func (c *Circuit) CloseWith(reason error) {
+	c.update(func(s *state) {
+		if s.closed {
+			return
+		}
+		s.closed, s.closeWith, s.poke = true, reason, true
+		if !s.lost && s.fin == nil {
+			s.timer = time.AfterFunc(lingerAfterClose, c.giveUp)
+		}
+		if s.pumping {
+			signal(c.wake)
+		}
+	})
+}
 
-// Fragments ranges over what arrives, in order, until the circuit or ctx
-// ends. A fragment that carries Err comes with a [RemoteError] of that text,
-// and the range goes on. After the last fragment comes (nil, cause), unless
-// the end was a clean close. While it runs, Reads and Errors give nothing.
-func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] { panic("not yet") }
+// pending is how many fragments the other side has not acknowledged and this
+// side still tries to deliver.
+func (c *Circuit) pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.s.lost || c.s.fin != nil {
+		return 0
+	}
+	return c.s.out.unacked()
+}
 
-// NewCircuit opens one more circuit between the same two peers. Each is
-// independent of the others.
-func (c *Circuit) NewCircuit() (*Circuit, context.Context, error) { panic("not yet") }
+// giveUp ends a closed circuit whose other side does not take what was sent.
+func (c *Circuit) giveUp() {
+	c.streamC.Reset(transport.CodeClosed)
+	c.lose(ErrClosed)
+}
+
+// lose ends the attachment, and with it the circuit if nothing else has.
+func (c *Circuit) lose(err error) {
+	c.update(func(s *state) {
+		if s.lost {
+			return
+		}
+		s.lost, s.lostBy, s.poke = true, err, true
+		if s.opening != nil {
+			s.opening <- err // has room for the one answer
+			s.opening = nil
+		}
+	})
+}
+
+// fault ends the attachment because the other side broke the protocol.
+func (c *Circuit) fault(err error) {
+	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.names.circuit, "error", err)
+	c.streamC.Reset(transport.CodeProtocol)
+	c.lose(err)
+}
+
+// NewCircuit opens one more circuit between the same two peers, from this end,
+// and waits for the other side's yes for at most [Config.OpenTimeout]. Each
+// circuit is independent of the others. It also returns the new circuit's
+// Context.
+func (c *Circuit) NewCircuit() (*Circuit, context.Context, error) {
+	n, err := c.link.Open(context.Background(), OpenParams{
+		FromPeerID:  c.local.peer,
+		FromService: c.local.service,
+		ToPeerID:    c.remote.peer,
+		ToService:   c.remote.service,
+		Owner:       c.owner,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return n, n.Context, nil
+}
 
 // RemoteNodeID is the verified key of the node at the other end.
-func (c *Circuit) RemoteNodeID() identity.NodeID { panic("not yet") }
+func (c *Circuit) RemoteNodeID() identity.NodeID { return c.link.RemoteNodeID() }
 
 // RemotePeerID names the running peer at the other end.
-func (c *Circuit) RemotePeerID() string { panic("not yet") }
+func (c *Circuit) RemotePeerID() string { return c.names.remote }
 
 // LocalPeerID names the running peer at this end.
-func (c *Circuit) LocalPeerID() string { panic("not yet") }
+func (c *Circuit) LocalPeerID() string { return c.names.local }
 
-// RemoteService is the service that the peer at the other end runs.
-func (c *Circuit) RemoteService() string { panic("not yet") }
+// RemoteService is the service that the peer at the other end runs. The other
+// side's node says so.
+func (c *Circuit) RemoteService() string { return c.remote.service }
+
+// LocalService is the service that the peer at this end runs.
+func (c *Circuit) LocalService() string { return c.local.service }
 
 // CircuitID names the circuit, the same at both ends.
-func (c *Circuit) CircuitID() string { panic("not yet") }
-
-// Stats returns the circuit's counters as they are now.
-func (c *Circuit) Stats() Stats { panic("not yet") }
+func (c *Circuit) CircuitID() string { return c.names.circuit }
 
 // Stats counts what went over a circuit.
 type Stats struct {
@@ -75,4 +211,26 @@ type Stats struct {
 	BytesSent, BytesRcv         int64 // payloads
 	Unacked                     int   // fragments sent and not yet acknowledged
 	Unread                      int   // fragments in the inbox
+	Duplicates                  int64 // fragments dropped because they came twice
+}
+
+// Stats returns the circuit's counters as they are now.
+func (c *Circuit) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.s
+	st := Stats{
+		Opened:        c.opened,
+		FragmentsSent: int64(s.out.last),
+		FragmentsRcv:  int64(s.received),
+		BytesSent:     s.bytes.sent,
+		BytesRcv:      s.bytes.rcv,
+		Unacked:       s.out.unacked(),
+		Unread:        s.in.len(),
+		Duplicates:    s.dups,
+	}
+	if s.cause != nil {
+		st.Unacked = s.unacked
+	}
+	return st
 }

@@ -138,3 +138,8 @@ type LimitError struct {
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("circuit: %s of %d is over the limit of %d", e.What, e.Size, e.Limit)
 }
+
+// limitReason is the text of a refusal for want of room.
+func limitReason(what string, limit int) string {
+	return fmt.Sprintf("the limit is %d %s", limit, what)
+}

@@ -10,6 +10,10 @@ import (
 // docs/wire.md lists them all; each is used by one package only.
 type FrameType byte
 
+// Optional reports whether a receiver that does not know the type may skip
+// the frame. An unknown frame of another type breaks the protocol.
+func (t FrameType) Optional() bool { return t >= 0x80 }
+
 // MaxFrameHeader is the most bytes that stand before the body of a frame: a
 // length of up to 4 bytes and the type.
 const MaxFrameHeader = 5

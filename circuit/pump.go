@@ -1,0 +1,156 @@
+package circuit
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// pump offers what is in the inbox on Reads and Errors. It runs only while
+// there is something to offer and no Fragments call takes it, and pops a
+// fragment only when a reader has it: so the state always knows what is
+// unread. The circuit's owner ends it by closing the circuit.
+func (c *Circuit) pump() {
+	lastRead := time.Now()
+	for {
+		o := c.offer()
+		if o.done {
+			return
+		}
+		var quiet *time.Timer
+		var quietC <-chan time.Time
+		if o.over {
+			quiet = time.NewTimer(time.Until(lastRead.Add(o.patience)))
+			quietC = quiet.C
+		}
+		select {
+		case o.reads <- o.read:
+			lastRead = time.Now()
+			c.update(func(s *state) { s.handed(&s.in.reads, o.read) })
+		case o.errs <- o.err:
+			lastRead = time.Now()
+			c.update(func(s *state) { s.handed(&s.in.errs, o.err) })
+		case <-c.wake:
+			if !o.over {
+				lastRead = time.Now() // patience counts from the end at the earliest
+			}
+		case <-quietC:
+			c.update((*state).nobodyReads)
+		}
+		if quiet != nil {
+			quiet.Stop()
+		}
+	}
+}
+
+// handed counts f as taken, unless a close has emptied the inbox meanwhile.
+func (s *state) handed(q *queue, f *Fragment) {
+	if q.len() > 0 && q.head().f == f {
+		s.took += uint64(q.pop().cost)
+	}
+}
+
+// offer is what the pump holds out.
+type offer struct {
+	reads, errs chan<- *Fragment // nil: nothing for it
+	read, err   *Fragment
+	over        bool          // the other side has ended the circuit
+	patience    time.Duration // how long to wait for a reader then
+	done        bool          // nothing to do; the pump has ended
+}
+
+func (c *Circuit) offer() (o offer) {
+	c.update(func(s *state) {
+		if s.in.len() == 0 || s.iterating > 0 {
+			s.pumping, s.poke, o.done = false, true, true
+			return
+		}
+		if s.in.reads.len() > 0 {
+			o.reads, o.read = c.reads, s.in.reads.head().f
+		}
+		if s.in.errs.len() > 0 {
+			o.errs, o.err = c.errs, s.in.errs.head().f
+		}
+		o.over = s.fin != nil || s.lost
+		o.patience = quietAfterEnd
+		if s.ended {
+			o.patience += keepUnread
+		}
+	})
+	return o
+}
+
+// nobodyReads is called when an ended circuit was not read for its patience.
+func (s *state) nobodyReads() {
+	if s.ended {
+		s.took += s.dropUnread()
+	}
+	s.quiet = true
+}
+
+// Fragments ranges over what arrives, in order, until the circuit or ctx
+// ends. A fragment that carries Err comes with a [RemoteError] of that text,
+// and the range goes on. After the last fragment comes (nil, cause), unless
+// the circuit's end was a clean close of the other side. While it runs, Reads
+// and Errors give nothing; several at once share the fragments.
+func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
+	return func(yield func(*Fragment, error) bool) {
+		c.update(func(s *state) {
+			s.iterating++
+			if s.pumping {
+				signal(c.wake)
+			}
+		})
+		defer c.update(func(s *state) { s.iterating-- })
+		for {
+			f, cause := c.take(ctx)
+			var err error
+			switch {
+			case f == nil && cause == ErrRemoteClosed:
+				return
+			case f == nil:
+				yield(nil, cause)
+				return
+			case f.Err != "":
+				err = &RemoteError{Reason: f.Err}
+			}
+			if !yield(f, err) {
+				return
+			}
+		}
+	}
+}
+
+// take waits for the next fragment. Without one it returns why there will be
+// none.
+func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		wait := false
+		c.update(func(s *state) {
+			it, ok := item{}, false
+			if !s.pumping { // else the pump still holds out the head
+				it, ok = s.in.next()
+			}
+			switch {
+			case ok:
+				f = it.f
+				s.took += uint64(it.cost)
+			case s.cause != nil && (s.closed || s.arrivedAll()) && !s.pumping:
+				cause = s.cause
+			default:
+				wait = true
+			}
+			s.poke = !wait && s.iterating > 1 // the next one may find something too
+		})
+		if !wait {
+			return f, cause
+		}
+		select {
+		case <-c.arrived:
+		case <-ctx.Done():
+		}
+	}
+}

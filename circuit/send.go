@@ -1,0 +1,172 @@
+package circuit
+
+import (
+	"context"
+
+	"ckt.local/transport"
+)
+
+// SendOneWay queues f and returns at once: nil, or [ErrBacklog] when the
+// window is full, a [LimitError] when f is over a limit, or the cause of the
+// circuit's end. With an error, nothing was taken.
+func (c *Circuit) SendOneWay(f *Fragment) error {
+	_, err := c.trySend(f)
+	return err
+}
+
+// Send queues f, waiting for room in the window until ctx ends. Its errors
+// are those of [Circuit.SendOneWay], with the cause of ctx's end instead of
+// ErrBacklog.
+func (c *Circuit) Send(ctx context.Context, f *Fragment) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	for {
+		room, err := c.trySend(f)
+		if err != ErrBacklog {
+			return err
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// trySend queues f. With ErrBacklog it returns a channel that is closed when
+// it is time to try again.
+func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
+	if err := c.link.checkFragment(f); err != nil {
+		return nil, err
+	}
+	c.update(func(s *state) {
+		switch {
+		case s.sendErr() != nil:
+			err = s.sendErr()
+		case s.out.cost >= c.link.cfg.Window:
+			if s.room == nil {
+				s.room = make(chan struct{})
+			}
+			room, err = s.room, ErrBacklog
+		default:
+			err = s.queue(f)
+		}
+	})
+	return room, err
+}
+
+// queue adds f to the outbox.
+func (s *state) queue(f *Fragment) error {
+	w := wireFragment{Op: int64(f.FragOp), Subject: f.FragSubject, Part: f.FragPart, Err: f.Err}
+	if len(f.Args) > 0 {
+		w.Args = f.Args
+	}
+	if err := s.out.add(&w, f.Payload); err != nil {
+		return err
+	}
+	s.bytes.sent += int64(len(f.Payload))
+	return nil
+}
+
+// checkFragment checks the limits of this side and of the other.
+func (l *Link) checkFragment(f *Fragment) error {
+	if most := min(uint64(l.cfg.MaxPayload), l.remote.MaxPayload); uint64(len(f.Payload)) > most {
+		return &LimitError{What: "payload", Size: len(f.Payload), Limit: int(most)}
+	}
+	return checkTexts(f.FragSubject, f.Err, f.Args)
+}
+
+// checkTexts checks what a fragment carries besides its payload.
+func checkTexts(subject, errText string, args map[string]string) error {
+	switch {
+	case len(subject) > MaxSubject:
+		return &LimitError{What: "subject", Size: len(subject), Limit: MaxSubject}
+	case len(errText) > MaxErr:
+		return &LimitError{What: "err", Size: len(errText), Limit: MaxErr}
+	case len(args) > MaxArgs:
+		return &LimitError{What: "args", Size: len(args), Limit: MaxArgs}
+	}
+	total := 0
+	for k, v := range args {
+		if len(k) > MaxArgKey {
+			return &LimitError{What: "arg key", Size: len(k), Limit: MaxArgKey}
+		}
+		total += len(k) + len(v)
+	}
+	if total > MaxArgsTotal {
+		return &LimitError{What: "args in bytes", Size: total, Limit: MaxArgsTotal}
+	}
+	return nil
+}
+
+// flush writes what waits to the stream and ends when nothing does. At most
+// one runs per circuit; it may block in the stream, so it holds no lock then.
+// The link's Close ends a blocked write.
+func (c *Circuit) flush() {
+	for {
+		var job write
+		c.update(func(s *state) { job = s.nextWrite() })
+		if job.buf == nil && !job.eof {
+			return
+		}
+		var err error
+		if job.eof {
+			err = c.streamC.Close()
+		} else {
+			_, err = c.streamC.Write(job.buf)
+		}
+		if job.chunk != nil {
+			c.update(func(s *state) { s.out.written(job.chunk) })
+		}
+		if err != nil {
+			c.writeFailed(err)
+		}
+	}
+}
+
+// write is one piece of work for the flusher.
+type write struct {
+	buf   []byte
+	chunk *chunk // that buf is part of
+	eof   bool
+}
+
+// nextWrite picks what to write: the handshake, then the close, which may
+// overtake data, then data as far as the credit goes, then the end.
+func (s *state) nextWrite() (job write) {
+	switch {
+	case s.lost:
+	case len(s.handshake) > 0:
+		job.buf, s.handshake = s.handshake, nil
+	case s.closed && !s.finSent && s.fin == nil:
+		s.finSent = true
+		fin := wireFin{Last: s.out.last}
+		if s.closeWith != nil {
+			fin.Failed, fin.Reason = true, cut(s.closeWith.Error(), MaxReason)
+		}
+		job.buf = appendSmall(nil, frameFin, &fin)
+	case s.out.canSend():
+		job.chunk, job.buf = s.out.take()
+	case s.wantsEOF() && !s.eofSent:
+		s.eofSent, job.eof = true, true
+	}
+	if job.buf == nil && !job.eof {
+		s.flushing = false
+	}
+	return job
+}
+
+// writeFailed is called when the stream takes no more. The reader finds out
+// more about why, so it decides, unless it has ended before.
+func (c *Circuit) writeFailed(err error) {
+	c.update(func(s *state) {
+		if s.readDone || s.fin != nil {
+			s.lost = true
+			if s.lostBy == nil {
+				s.lostBy = err
+			}
+		}
+	})
+	c.streamC.Reset(transport.CodeClosed)
+}

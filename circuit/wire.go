@@ -1,0 +1,139 @@
+package circuit
+
+import (
+	"unicode/utf8"
+
+	"ckt.local/transport"
+)
+
+//go:generate go tool msgp -file wire.go -o wire_gen.go -io=false -tests=false -unexported
+
+// The frame types of this package; docs/wire.md gives the layout of each. The
+// first frame of a stream says what the stream is for: settings make it the
+// control stream of the side that opened it, open makes it a circuit's.
+const (
+	frameSettings transport.FrameType = 0x10
+	frameAck      transport.FrameType = 0x11
+	framePing     transport.FrameType = 0x12
+	framePong     transport.FrameType = 0x13
+
+	frameOpen   transport.FrameType = 0x20
+	frameAccept transport.FrameType = 0x21
+	frameRefuse transport.FrameType = 0x22
+	frameData   transport.FrameType = 0x23
+	frameFin    transport.FrameType = 0x24
+)
+
+const (
+	// maxSmallFrame bounds every frame but data, and is more than any of
+	// them can need.
+	maxSmallFrame = 8 * 1024
+
+	// maxDataOverhead is the most that a data frame has besides its payload.
+	maxDataOverhead = MaxArgsTotal + MaxArgs*10 + MaxSubject + MaxErr + 128
+
+	// fragmentOverhead is what a fragment costs of a window besides the bytes
+	// of its frame: what the receiver spends on keeping it, so that a million
+	// empty fragments are bounded too.
+	fragmentOverhead = 512
+
+	// maxAcks is the most circuits that one ack frame speaks of.
+	maxAcks = 128
+)
+
+//msgp:tuple wireSettings wireAck wireAcks wirePing wireOpen wireAccept wireRefuse wireFragment wireFin
+//msgp:limit arrays:128 maps:64
+
+// wireSettings is the first frame on each side's control stream.
+type wireSettings struct {
+	Window     uint64 // the credit that each circuit starts with
+	MaxPayload uint64
+	Features   uint64 // none are defined; unknown bits are ignored
+}
+
+// wireAcks acknowledges fragments of several circuits and gives them credit.
+type wireAcks struct {
+	Acks []wireAck `msg:",limit=128"`
+}
+
+type wireAck struct {
+	Stream   uint64
+	Received uint64 // every serial up to it is in the inbox
+	Credit   uint64 // a fragment may start while those before it cost less than this in sum
+}
+
+type wirePing struct {
+	Nonce uint64 // a pong returns it
+}
+
+type wireOpen struct {
+	CircuitID   [16]byte
+	Generation  uint64 // 1: a new circuit
+	Received    uint64 // last serial received; 0 for a new circuit
+	FromPeer    [16]byte
+	FromService string
+	ToPeer      [16]byte // zeros: any instance
+	ToService   string
+	HasFirst    bool
+	WaitMillis  uint64 // how long the opener waits for the answer
+}
+
+type wireAccept struct {
+	Generation uint64
+	Received   uint64
+	Peer       [16]byte // who took the circuit
+}
+
+type wireRefuse struct {
+	Code   uint64
+	Reason string
+}
+
+// wireFragment stands at the front of a data frame; what follows it in the
+// frame is the payload. (As a field of the tuple, the payload would be
+// allocated by the generated code for the length it claims, before anything
+// compares that with the length of the frame.)
+type wireFragment struct {
+	Serial  uint64
+	Op      int64
+	Subject string
+	Part    int64
+	Args    map[string]string `msg:",limit=64,allownil"`
+	Err     string
+}
+
+// wireFin says that its sender has closed the circuit. It may overtake data:
+// the receiver still gets every fragment up to Last.
+type wireFin struct {
+	Last   uint64
+	Failed bool // Reason is an error's text
+	Reason string
+}
+
+// marshaler is the part of the generated code that appends a body.
+type marshaler interface {
+	MarshalMsg(b []byte) ([]byte, error)
+}
+
+// appendSmall appends a frame whose body is small. Its body is written first
+// to know its length; all but data frames are rare enough for that.
+func appendSmall(dst []byte, typ transport.FrameType, m marshaler) []byte {
+	body, err := m.MarshalMsg(nil)
+	if err != nil {
+		panic("circuit: own frame does not marshal: " + err.Error()) // the types above have no failing case
+	}
+	dst = transport.AppendFrameHeader(dst, typ, len(body))
+	return append(dst, body...)
+}
+
+// cut shortens s to at most n bytes without breaking a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	s = s[:n]
+	for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
