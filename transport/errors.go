@@ -61,6 +61,10 @@ var (
 	// ErrLost: an open Conn has ended without a word from the other side:
 	// it has stopped answering, or has restarted and no longer knows the Conn.
 	ErrLost = errors.New("transport: connection lost")
+
+	// ErrSelf: the address that was dialled is the endpoint's own. Another
+	// endpoint with the same key is somebody else.
+	ErrSelf = errors.New("transport: that address is this endpoint itself")
 )
 
 // A RemoteError is what the other side said when it gave up a Conn or Stream,

@@ -30,15 +30,19 @@ type Endpoint interface {
 	// sides have said hello, so a Conn that Dial returns has been accepted.
 	//
 	// key pins the other side: another key there is a [WrongKeyError]. A nil
-	// key leaves the choice to the endpoint's authorisation. With a key that
-	// is connected already, addr is not used and may be empty.
+	// key leaves the choice to the endpoint's authorisation. Several nodes may
+	// share one key, so an addr that no open Conn leads to is dialled even if
+	// key is connected already; the Conn that is returned may then lead to
+	// the same node by another address. With an empty addr Dial returns an
+	// open Conn with that key, or [ErrUnreachable] at once.
 	//
 	// No answer before ctx ends is [ErrUnreachable]; a no from the other side
-	// is a [RemoteError].
+	// is a [RemoteError]. Dialling oneself is [ErrSelf].
 	Dial(ctx context.Context, addr string, key ed25519.PublicKey) (Conn, error)
 
 	// Accept returns the next Conn that another node has opened, after hello
-	// in both directions. It returns [ErrClosed] once the endpoint is closed.
+	// in both directions. A Conn that ended before Accept took it is left out.
+	// It returns [ErrClosed] once the endpoint is closed.
 	Accept(ctx context.Context) (Conn, error)
 
 	// Close closes every Conn with [CodeClosed] and the socket, and returns
@@ -61,6 +65,7 @@ type Conn interface {
 
 	// Context ends when the Conn has ended, for whatever reason.
 	// [context.Cause] says why: [ErrClosed], [ErrLost], or a [RemoteError].
+	// What fails because the Conn has ended fails with the same error.
 	Context() context.Context
 
 	// Close ends the Conn and all its streams at both sides, and tells the

@@ -1,0 +1,135 @@
+// Package quic carries circuits over QUIC: [Listen] makes an endpoint on any
+// [net.PacketConn]. It is the only package that knows quic-go.
+//
+// # Opening a Conn
+//
+// Both keys are proved by mutual TLS 1.3. The dialler then opens the first
+// stream and says hello; the acceptor asks its authorisation and answers
+// welcome or a refusal; the dialler takes a welcome by ending the stream. A
+// Conn is open at the dialler when it takes the welcome, and at the acceptor
+// when it sees that the welcome was taken. A connection whose welcome was not
+// taken was never open at either side, so it can be given up freely.
+//
+// # One Conn between two nodes
+//
+// A node is a key and a boot nonce: machines of one person may share a key.
+// Of two nodes the one with the smaller key, then nonce, decides which
+// connection becomes their Conn, also when both dial at once: it approves a
+// connection that it dialled by taking the welcome, and one that it accepted
+// by sending the welcome, and never approves a second one while the first
+// lives. The other node goes along. So both hold the same Conn at all times,
+// and neither waits for the other in a circle. See table.go.
+package quic
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"ckt.local/transport/identity"
+)
+
+// Bounds on what connections that are not open yet may cost.
+const (
+	retryAbove    = 64  // unfinished QUIC handshakes; more must prove their address
+	maxHandshakes = 512 // unfinished QUIC handshakes, of about 57 KiB each
+	maxHellos     = 256 // connections in the middle of hello
+	maxStrangers  = 16  // connections that are being told that their key is not authorised
+	maxBacklog    = 256 // Conns that Accept has not returned yet
+)
+
+// Config says how an endpoint is to behave. A zero field takes the default.
+type Config struct {
+	// Conn is the socket, of any kind; a [*net.UDPConn] gets segmentation
+	// offload and path MTU discovery. The endpoint takes it over: Close
+	// closes it. Required.
+	Conn net.PacketConn
+
+	// Key is the node's identity. Required.
+	Key *identity.Key
+
+	// BootNonce tells this run of the process from others with the same key.
+	// The default is random.
+	BootNonce uint64
+
+	// Authorize says whether a key may connect, nil meaning yes. It is asked
+	// about every inbound connection, before anything beyond the QUIC
+	// connection is allocated, and about every Dial without a key. It may be
+	// called from several goroutines at once. By default only the endpoint's
+	// own key may.
+	Authorize func(key ed25519.PublicKey, addr net.Addr) error
+
+	// MaxIdle is how long a Conn lives without a packet from the other side.
+	// The smaller one of both sides counts. Default 12 s.
+	MaxIdle time.Duration
+
+	// KeepAlive is how often an idle Conn sends a packet. Default 4 s,
+	// negative: never.
+	KeepAlive time.Duration
+
+	// HandshakeTimeout bounds the QUIC handshake and the hello, each.
+	// Default 5 s.
+	HandshakeTimeout time.Duration
+
+	// MaxStreams is how many streams of one Conn the other side may have open
+	// at a time. Default 65,536.
+	MaxStreams int64
+
+	// Resolve turns what Dial was given into an address. The default asks the
+	// system's resolver and prefers IPv4, as [net.ResolveUDPAddr] does.
+	Resolve func(ctx context.Context, addr string) (net.Addr, error)
+
+	// Logger gets what the endpoint cannot return to anybody: refusals and
+	// broken handshakes, at debug level. The default discards it.
+	Logger *slog.Logger
+}
+
+var errOwnKeyOnly = errors.New("no authorisation is configured: own key only")
+
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Conn == nil || cfg.Key == nil {
+		return cfg, errors.New("transport/quic: Config needs Conn and Key")
+	}
+	own, err := publicKey(cfg.Key)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Authorize == nil {
+		cfg.Authorize = func(key ed25519.PublicKey, _ net.Addr) error {
+			if !key.Equal(own) {
+				return errOwnKeyOnly
+			}
+			return nil
+		}
+	}
+	for cfg.BootNonce == 0 {
+		var b [8]byte
+		rand.Read(b[:]) // never fails
+		cfg.BootNonce = binary.BigEndian.Uint64(b[:])
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = resolve
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.MaxIdle = cmp.Or(cfg.MaxIdle, 12*time.Second)
+	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 4*time.Second)
+	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 1<<16)
+	return cfg, nil
+}
+
+func publicKey(k *identity.Key) (ed25519.PublicKey, error) {
+	pub, ok := k.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, errors.New("transport/quic: the key is not an ed25519 key")
+	}
+	return pub, nil
+}

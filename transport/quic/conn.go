@@ -1,0 +1,114 @@
+package quic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport"
+)
+
+var _ transport.Conn = (*conn)(nil)
+
+// Why this side ends a Conn that it did not mean to close.
+var (
+	errSuperseded = fmt.Errorf("%w: the other side has lost it and opened another", transport.ErrLost)
+	errRestarted  = fmt.Errorf("%w: the other process has restarted", transport.ErrLost)
+)
+
+// A conn is a QUIC connection, from the moment when both keys are proved. It
+// becomes a transport.Conn when it is open.
+type conn struct {
+	ep     *Endpoint
+	qc     *quicgo.Conn
+	dialed bool // by this side
+	node   node // the nonce is known after hello
+
+	// Written before the conn is open, by the goroutine that says hello, and
+	// under Endpoint.mu as far as the table reads them.
+	serial  uint64 // given before hello; names the Conn to the other side
+	openSeq uint64 // given at the opening
+	opened  time.Time
+
+	ctx    context.Context // ends with the mapped cause
+	cancel context.CancelCauseFunc
+	local  atomic.Pointer[error] // the cause, if this side ends it; the first one counts
+}
+
+func (e *Endpoint) newConn(qc *quicgo.Conn, id node) *conn {
+	c := &conn{ep: e, qc: qc, node: id}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
+// watch sees to it that the Conn ends here when QUIC says so. The endpoint
+// owns the goroutine that this starts at the end. Called with mu held, before
+// the endpoint closes.
+func (c *conn) watch() {
+	c.opened = time.Now()
+	c.ep.wg.Add(1)
+	context.AfterFunc(c.qc.Context(), func() {
+		defer c.ep.wg.Done()
+		c.fail(context.Cause(c.qc.Context()))
+	})
+}
+
+// fail ends the Conn because QUIC has returned err, unless it has ended
+// already, and returns the cause of its end.
+func (c *conn) fail(err error) error {
+	var local error
+	if p := c.local.Load(); p != nil {
+		local = *p
+	}
+	c.ep.forget(c) // first: whoever sees the end may dial at once, and must not get c again
+	c.cancel(connError(err, local))
+	return context.Cause(c.ctx)
+}
+
+// end closes the connection at both sides; cause is why, for this side.
+func (c *conn) end(cause error, code transport.Code, reason string) {
+	c.local.CompareAndSwap(nil, &cause)
+	c.qc.CloseWithError(quicgo.ApplicationErrorCode(code), cut(reason))
+	c.fail(context.Cause(c.qc.Context()))
+}
+
+func (c *conn) Context() context.Context { return c.ctx }
+
+func (c *conn) Close(code transport.Code, reason string) error {
+	c.end(transport.ErrClosed, code, reason)
+	return nil
+}
+
+func (c *conn) Info() transport.ConnInfo {
+	return transport.ConnInfo{
+		RemoteKey:  c.node.publicKey(),
+		RemoteAddr: c.qc.RemoteAddr(),
+		LocalAddr:  c.qc.LocalAddr(),
+		BootNonce:  c.node.nonce,
+		Dialed:     c.dialed,
+		Opened:     c.opened,
+	}
+}
+
+func (c *conn) OpenStream(ctx context.Context) (transport.Stream, error) {
+	return c.stream(ctx, c.qc.OpenStreamSync)
+}
+
+func (c *conn) AcceptStream(ctx context.Context) (transport.Stream, error) {
+	return c.stream(ctx, c.qc.AcceptStream)
+}
+
+func (c *conn) stream(ctx context.Context, get func(context.Context) (*quicgo.Stream, error)) (transport.Stream, error) {
+	qs, err := get(ctx)
+	switch {
+	case err == nil:
+		return &stream{qs: qs, c: c}, nil
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return nil, ctx.Err()
+	}
+	return nil, c.fail(err)
+}

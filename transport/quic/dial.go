@@ -1,0 +1,259 @@
+package quic
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+)
+
+const (
+	maxHelloTries  = 4 // connections that one attempt makes when it is refused as a duplicate
+	maxRefusals    = 6 // connections that the other side's QUIC server may refuse in a row
+	refusalBackoff = 20 * time.Millisecond
+)
+
+var errNoAddr = errors.New("transport/quic: Dial needs an address or a key")
+
+// A target is what one attempt is about; concurrent Dials to one target share
+// the attempt.
+type target struct {
+	addr string // network and address
+	pin  string // the pinned key, empty: none
+}
+
+// An attempt is one goroutine that dials a target, for as long as anybody
+// waits for it. [Endpoint.mu] guards waiters, conn and err; the latter two are
+// final once done is closed.
+type attempt struct {
+	target  target
+	addr    net.Addr
+	pin     ed25519.PublicKey
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+	waiters int
+	conn    *conn
+	err     error
+}
+
+// wants reports whether the key of id is one that the attempt looks for.
+func (a *attempt) wants(id node) bool {
+	return a.pin == nil || bytes.Equal(a.pin, id.key[:])
+}
+
+func (a *attempt) over() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Dial returns the open Conn to the node at addr, making one if there is none.
+func (e *Endpoint) Dial(ctx context.Context, addr string, key ed25519.PublicKey) (transport.Conn, error) {
+	c, err := e.dial(ctx, addr, key)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey) (*conn, error) {
+	switch {
+	case e.ctx.Err() != nil:
+		return nil, context.Cause(e.ctx)
+	case key != nil && len(key) != ed25519.PublicKeySize:
+		return nil, fmt.Errorf("transport/quic: a key of %d bytes", len(key))
+	case addr == "" && key == nil:
+		return nil, errNoAddr
+	case addr == "":
+		return e.connected(key)
+	}
+	to, err := e.cfg.Resolve(ctx, addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w at %s: %w", transport.ErrUnreachable, addr, err)
+	}
+	c, a := e.join(to, key)
+	switch {
+	case c != nil && key == nil:
+		// It may have been opened with a key that somebody else pinned.
+		return c, e.authorizeDial(c.node.publicKey(), to)
+	case c != nil:
+		return c, nil
+	case a == nil:
+		return nil, transport.ErrClosed
+	}
+	select {
+	case <-a.done:
+		return a.conn, a.err
+	case <-ctx.Done():
+		return e.quit(ctx, a)
+	}
+}
+
+// connected returns an open Conn with that key.
+func (e *Endpoint) connected(key ed25519.PublicKey) (*conn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.table.find(nil, key); c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("%w: no open Conn with key %v, and no address", transport.ErrUnreachable, identity.NodeIDOf(key))
+}
+
+// join returns the open Conn to a target, or else the attempt at it, which it
+// starts if nobody has yet. Neither: the endpoint is closing.
+func (e *Endpoint) join(to net.Addr, pin ed25519.PublicKey) (*conn, *attempt) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.table.find(to, pin); c != nil {
+		return c, nil
+	}
+	t := target{addr: to.Network() + " " + to.String(), pin: string(pin)}
+	a := e.attempts[t]
+	if a == nil {
+		ctx, cancel := context.WithCancelCause(e.ctx)
+		a = &attempt{target: t, addr: to, pin: bytes.Clone(pin), cancel: cancel, done: make(chan struct{})}
+		if !e.spawnLocked(func() { e.run(ctx, a) }) {
+			cancel(nil)
+			return nil, nil
+		}
+		e.attempts[t] = a
+	}
+	a.waiters++
+	return nil, a
+}
+
+// quit takes one waiter away. The last one ends the attempt; a Conn that came
+// at the same moment is returned, or nobody would own it.
+func (e *Endpoint) quit(ctx context.Context, a *attempt) (*conn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a.over() {
+		return a.conn, a.err
+	}
+	err := unreachable(a.addr, context.Cause(ctx))
+	if a.waiters--; a.waiters == 0 {
+		e.finish(a, nil, err)
+	}
+	return nil, err
+}
+
+// finish ends an attempt, with mu held. Only the first result counts.
+func (e *Endpoint) finish(a *attempt, c *conn, err error) {
+	if a.over() {
+		return
+	}
+	a.conn, a.err = c, err
+	delete(e.attempts, a.target)
+	close(a.done)
+	a.cancel(nil)
+}
+
+// run makes the attempt. Success is finished where the table decides on it.
+func (e *Endpoint) run(ctx context.Context, a *attempt) {
+	var replace uint64
+	var err error
+	for range maxHelloTries {
+		var d *duplicateError
+		err = e.try(ctx, a, replace)
+		if !errors.As(err, &d) {
+			break
+		}
+		var c *conn
+		if c, err = e.held(ctx, d.node); c != nil || err != nil {
+			e.settle(a, c, err)
+			return
+		}
+		// The other side holds a Conn that is gone here: have it replaced.
+		replace, err = d.holds, d.remote
+	}
+	e.settle(a, nil, err)
+}
+
+func (e *Endpoint) settle(a *attempt, c *conn, err error) {
+	if err != nil {
+		err = dialError(e.ctx, a.addr, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.finish(a, c, err)
+}
+
+// A duplicateError is a refusal because the other side has a Conn to us.
+type duplicateError struct {
+	node   node
+	holds  uint64
+	remote *transport.RemoteError
+}
+
+func (d *duplicateError) Error() string { return d.remote.Error() }
+
+// held returns the Conn that the other side says there is, waiting while it is
+// half open here; nil: it is lost here.
+func (e *Endpoint) held(ctx context.Context, id node) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
+	defer cancel()
+	for {
+		e.mu.Lock()
+		v := e.table.duplicate(id)
+		e.mu.Unlock()
+		if v.wait == nil {
+			return v.holds, nil
+		}
+		select {
+		case <-v.wait:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// try makes one connection and brings it to the point where it is the Conn.
+func (e *Endpoint) try(ctx context.Context, a *attempt, replace uint64) error {
+	qc, err := e.connect(ctx, a)
+	if err != nil {
+		return err
+	}
+	key, err := identity.VerifyPeer(qc.ConnectionState().TLS)
+	if err != nil {
+		qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeProtocol), "")
+		return err
+	}
+	c := e.newConn(qc, node{key: identity.NodeIDOf(key)})
+	c.dialed = true
+	code, err := e.greet(ctx, a, c, replace)
+	if err != nil {
+		qc.CloseWithError(quicgo.ApplicationErrorCode(code), "")
+	}
+	return err
+}
+
+// connect makes a QUIC connection whose other end has proved a key that the
+// attempt wants. A server that is too busy to look at us is asked again.
+func (e *Endpoint) connect(ctx context.Context, a *attempt) (*quicgo.Conn, error) {
+	wait := refusalBackoff
+	for n := 1; ; n++ {
+		qc, err := e.tr.Dial(ctx, a.addr, e.dialTLS(a.addr, a.pin), e.qconf)
+		if err == nil || !refused(err) || n == maxRefusals {
+			return qc, err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, context.Cause(ctx)
+		}
+		wait *= 2
+	}
+}

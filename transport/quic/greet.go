@@ -1,0 +1,144 @@
+package quic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport"
+)
+
+// errAbandoned: nobody waits for the attempt any more.
+var errAbandoned = errors.New("transport/quic: the dial was given up")
+
+// errBadAnswer: what came back is neither a welcome nor a refusal.
+var errBadAnswer = errors.New("transport/quic: the answer to hello is broken")
+
+// greet says hello on c and takes the welcome. If it fails, code is what to
+// close c with.
+func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint64) (code transport.Code, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
+	defer cancel()
+	qs, err := c.qc.OpenStreamSync(ctx)
+	if err != nil {
+		return transport.CodeClosed, c.ended(err)
+	}
+	stop := interruptible(ctx, qs)
+	defer stop()
+	if err := e.sayHello(c, qs, replace); err != nil {
+		return transport.CodeClosed, c.ended(err)
+	}
+	typ, body, err := transport.ReadFrame(qs, helloLimit)
+	if err != nil {
+		return answerCode(err), c.ended(err)
+	}
+	switch typ {
+	case typeRefusal:
+		return transport.CodeClosed, c.refused(body)
+	case typeWelcome:
+		w, err := parseWelcome(body)
+		if err != nil {
+			return transport.CodeProtocol, fmt.Errorf("%w: welcome: %w", errBadAnswer, err)
+		}
+		c.node.nonce = w.BootNonce
+	default:
+		return transport.CodeProtocol, fmt.Errorf("%w: frame type %d", errBadAnswer, typ)
+	}
+	if c.node == e.self {
+		return transport.CodeClosed, transport.ErrSelf
+	}
+	if err := e.take(ctx, a, c); err != nil {
+		return transport.CodeDuplicate, err
+	}
+	qs.Close()       // the welcome is taken
+	qs.CancelRead(0) // nothing comes after it
+	return 0, nil
+}
+
+// answerCode is what to close with when there was no answer to read.
+func answerCode(err error) transport.Code {
+	if _, ok := errors.AsType[*transport.FrameError](err); ok || errors.Is(err, io.EOF) {
+		return transport.CodeProtocol
+	}
+	return transport.CodeClosed
+}
+
+// ended prefers what the other side said when it closed the connection to
+// what the stream says about it.
+func (c *conn) ended(err error) error {
+	if c.qc.Context().Err() != nil {
+		return context.Cause(c.qc.Context())
+	}
+	return err
+}
+
+func (e *Endpoint) sayHello(c *conn, qs *quicgo.Stream, replace uint64) error {
+	// The number is given before the hello is sent: what was open by then is
+	// gone at the other side, if it says welcome.
+	e.mu.Lock()
+	c.serial = e.table.next()
+	e.mu.Unlock()
+	h := hello{Minor: minor, BootNonce: e.self.nonce, Replace: replace}
+	b, err := appendFrame(nil, typeHello, &h)
+	if err != nil {
+		return err
+	}
+	_, err = qs.Write(b)
+	return err
+}
+
+// refused reads a refusal.
+func (c *conn) refused(body []byte) error {
+	r, err := parseRefusal(body)
+	if err != nil {
+		return fmt.Errorf("%w: refusal: %w", errBadAnswer, err)
+	}
+	remote := &transport.RemoteError{Code: transport.Code(r.Code), Reason: r.Reason}
+	if remote.Code != transport.CodeDuplicate {
+		return remote
+	}
+	return &duplicateError{
+		node:   node{key: c.node.key, nonce: r.BootNonce},
+		holds:  r.Holds,
+		remote: remote,
+	}
+}
+
+// take asks the table for c's place, as often as the table says to wait, and
+// ends the attempt with c, or with the Conn that there is instead. An error
+// says that c is not to be used.
+func (e *Endpoint) take(ctx context.Context, a *attempt, c *conn) error {
+	for {
+		e.mu.Lock()
+		if a.over() || e.closing {
+			e.mu.Unlock()
+			return errAbandoned
+		}
+		v := e.table.take(c)
+		switch {
+		case v.holds != nil:
+			e.finish(a, v.holds, nil)
+		case v.wait == nil:
+			c.watch()
+			e.finish(a, c, nil)
+		}
+		e.mu.Unlock()
+		switch {
+		case v.holds != nil:
+			return errAbandoned
+		case v.wait == nil:
+			c.lose(v.stale)
+			return nil
+		}
+		select {
+		case <-v.wait:
+		case <-c.qc.Context().Done():
+			return context.Cause(c.qc.Context())
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

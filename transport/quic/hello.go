@@ -1,0 +1,111 @@
+package quic
+
+import (
+	"fmt"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"ckt.local/transport"
+)
+
+//go:generate go tool msgp -file hello.go -o hello_gen.go -unexported -io=false -tests=false
+
+//msgp:limit arrays:16 maps:0
+//msgp:tuple hello welcome refusal
+
+// The frames of the first stream of a connection. The stream number and the
+// limit are part of the wire format (docs/wire.md).
+const (
+	typeHello   transport.FrameType = 0x01 // dialler to acceptor
+	typeWelcome transport.FrameType = 0x02 // acceptor to dialler: yes
+	typeRefusal transport.FrameType = 0x03 // acceptor to dialler: no, and why
+
+	helloLimit = 1 << 10 // bytes of a frame, type and body together
+)
+
+// minor is the protocol's minor version. The major is in the ALPN, so two
+// majors never get as far as hello. A newer minor may append elements to the
+// tuples below, which an older one skips; whatever it must not skip gets a
+// feature bit that the older side does not echo.
+const minor = 0
+
+// A hello is the dialler's first word.
+type hello struct {
+	Minor     uint
+	Features  uint64
+	BootNonce uint64
+	Replace   uint64 // refusal.Holds of the Conn that the dialler has lost; 0: none
+}
+
+// A welcome is the acceptor's yes. The dialler takes it by ending the stream.
+type welcome struct {
+	Minor     uint
+	Features  uint64 // those of the hello that the acceptor knows too
+	BootNonce uint64
+}
+
+// A refusal is the acceptor's no.
+type refusal struct {
+	Code   uint64 // a transport.Code
+	Reason string // at most transport.MaxReason bytes
+
+	// With transport.CodeDuplicate only, so that strangers learn nothing:
+	// which node refuses, and its number for the Conn that it holds.
+	BootNonce uint64
+	Holds     uint64
+}
+
+// How many elements this minor knows of each tuple.
+const (
+	helloLen   = 4
+	welcomeLen = 3
+	refusalLen = 4
+)
+
+// appendFrame appends the frame of one of the tuples above to dst.
+func appendFrame(dst []byte, typ transport.FrameType, m msgp.Marshaler) ([]byte, error) {
+	body, err := m.MarshalMsg(nil)
+	if err != nil {
+		return nil, err
+	}
+	return append(transport.AppendFrameHeader(dst, typ, len(body)), body...), nil
+}
+
+// parseTuple reads into m, which has want elements, a tuple that may have more.
+func parseTuple(body []byte, want uint32, m msgp.Unmarshaler) error {
+	n, rest, err := msgp.ReadArrayHeaderBytes(body)
+	if err != nil {
+		return fmt.Errorf("tuple: %w", err)
+	}
+	if n < want {
+		return fmt.Errorf("tuple of %d elements, not %d", n, want)
+	}
+	// The generated reader insists on its own number of elements: give it a
+	// header with that number. What follows the known elements stays unread.
+	known := append(msgp.AppendArrayHeader(make([]byte, 0, 1+len(rest)), want), rest...)
+	left, err := m.UnmarshalMsg(known)
+	if err != nil {
+		return fmt.Errorf("tuple: %w", err)
+	}
+	if n == want && len(left) > 0 {
+		return fmt.Errorf("tuple: %d bytes too many", len(left))
+	}
+	return nil
+}
+
+// parseHello, parseWelcome and parseRefusal read the bodies of the frames.
+func parseHello(body []byte) (h hello, err error) {
+	err = parseTuple(body, helloLen, &h)
+	return h, err
+}
+
+func parseWelcome(body []byte) (w welcome, err error) {
+	err = parseTuple(body, welcomeLen, &w)
+	return w, err
+}
+
+func parseRefusal(body []byte) (r refusal, err error) {
+	err = parseTuple(body, refusalLen, &r)
+	r.Reason = cut(r.Reason)
+	return r, err
+}

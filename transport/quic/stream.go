@@ -1,0 +1,55 @@
+package quic
+
+import (
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport"
+)
+
+var _ transport.Stream = (*stream)(nil)
+
+// A stream translates the errors of a QUIC stream.
+type stream struct {
+	qs *quicgo.Stream
+	c  *conn
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.qs.Read(p)
+	return n, s.c.streamError(err)
+}
+
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.qs.Write(p)
+	return n, s.c.streamError(err)
+}
+
+func (s *stream) Close() error {
+	if s.qs.Close() == nil {
+		return nil
+	}
+	// Somebody has reset the stream. Close does not say who, an empty Write does.
+	_, err := s.Write(nil)
+	return err
+}
+
+func (s *stream) ID() uint64 { return uint64(s.qs.StreamID()) }
+
+func (s *stream) Reset(code transport.Code) {
+	s.qs.CancelRead(quicgo.StreamErrorCode(code))
+	s.qs.CancelWrite(quicgo.StreamErrorCode(code))
+}
+
+func (s *stream) SetReadDeadline(t time.Time) error  { return s.qs.SetReadDeadline(t) }
+func (s *stream) SetWriteDeadline(t time.Time) error { return s.qs.SetWriteDeadline(t) }
+
+func (s *stream) Prioritize(p transport.Priority) {
+	// Urgencies of RFC 9218, 0 to 7; 3 is what a new stream has.
+	urgency := int8(3)
+	if p == transport.Urgent {
+		urgency = 1
+	}
+	s.qs.SetPriority(urgency, true)
+}

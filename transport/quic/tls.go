@@ -1,0 +1,94 @@
+package quic
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"net"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+)
+
+// alpn carries the protocol's major version.
+const alpn = "ckt/1"
+
+// Flow control. A stream's window stands above the 1 MiB that a circuit keeps
+// outstanding, so that QUIC never limits a circuit, and the connection's above
+// several streams that nobody reads, so that these do not stall the others.
+const (
+	streamWindow     = 2 << 20
+	maxStreamWindow  = 6 << 20
+	connectionWindow = 15 << 20
+)
+
+// baseTLS is what both roles have in common. The default key exchange, which
+// is the hybrid post-quantum one, stays.
+func baseTLS(cert tls.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		MaxVersion:             tls.VersionTLS13,
+		Certificates:           []tls.Certificate{cert},
+		NextProtos:             []string{alpn},
+		SessionTicketsDisabled: true,
+	}
+}
+
+// listenTLS proves the other side's key. Whether the key is authorised is
+// asked once the handshake is complete, when a no can be said in words.
+func (e *Endpoint) listenTLS() *tls.Config {
+	c := baseTLS(e.cert)
+	c.ClientAuth = tls.RequireAnyClientCert
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		_, err := identity.VerifyPeer(cs)
+		return err
+	}
+	return c
+}
+
+// dialTLS proves the other side's key and judges it before this side shows
+// its own certificate, so a wrong node learns nothing but our address.
+func (e *Endpoint) dialTLS(addr net.Addr, pin ed25519.PublicKey) *tls.Config {
+	c := baseTLS(e.cert)
+	// Names and authorities mean nothing here: VerifyConnection, which runs
+	// on every handshake, is the whole check.
+	c.InsecureSkipVerify = true
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		key, err := identity.VerifyPeer(cs)
+		if err != nil {
+			return err
+		}
+		if pin == nil {
+			return e.authorizeDial(key, addr)
+		}
+		if !key.Equal(pin) {
+			return &transport.WrongKeyError{Addr: addr.String(), Want: pin, Got: key}
+		}
+		return nil
+	}
+	return c
+}
+
+// authorizeDial asks the authorisation about a key that was found at addr.
+func (e *Endpoint) authorizeDial(key ed25519.PublicKey, addr net.Addr) error {
+	if err := e.cfg.Authorize(key, addr); err != nil {
+		return &transport.UnauthorizedError{Addr: addr.String(), Key: key, Err: err}
+	}
+	return nil
+}
+
+func quicConfig(cfg Config) *quicgo.Config {
+	return &quicgo.Config{
+		HandshakeIdleTimeout:           cfg.HandshakeTimeout,
+		MaxIdleTimeout:                 cfg.MaxIdle,
+		KeepAlivePeriod:                max(cfg.KeepAlive, time.Duration(0)),
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: connectionWindow,
+		MaxConnectionReceiveWindow:     connectionWindow,
+		MaxIncomingStreams:             cfg.MaxStreams,
+		MaxIncomingUniStreams:          -1,
+	}
+}
