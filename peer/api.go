@@ -1,0 +1,121 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ckt.local/transport"
+)
+
+// An API registers services on its node, starts peers here and elsewhere, and
+// asks other nodes about theirs. Its methods may be called from any goroutine.
+//
+// Where a method takes a remoteAddr, that is a host:port, the URL of a node or
+// a peer, or the ID of a node that is connected already; the errors are those
+// of [Node.Connect], and [circuit.RefusedError] if the other node says no. A
+// connection that is there is used, whoever dialled it.
+type API struct{ n *Node }
+
+// RegisterPeerServiceFunc makes f the service of that name on this node: 1 to
+// 64 of the characters A-Z a-z 0-9 . _ -, the first a letter or a digit, and
+// not beginning with "ckt.". Any other is [ErrBadName], a name that is taken
+// is [ErrDuplicateName].
+func (a *API) RegisterPeerServiceFunc(name string, f PeerServiceFunc) error {
+	return a.n.roster.register(name, f)
+}
+
+// StartLocalPeer starts a peer of a service that is registered here; another
+// is [ErrUnknownService]. ctx is the peer's life: its end ends the peer.
+func (a *API) StartLocalPeer(ctx context.Context, name string) (*LocalPeer, error) {
+	return a.n.roster.start(starter{node: a.n, ctx: ctx, service: name})
+}
+
+// StartRemotePeer starts a peer of the named service on another node, a new
+// one at each call, and returns its URL and peer ID. The peer belongs to the
+// node it runs on: it lives on when this one leaves.
+//
+// While the node cannot be reached, it is tried again until waitUpTo is over;
+// then the error is [transport.ErrUnreachable]. Any answer, a refusal too, is
+// final. 0 is 10 s, negative waits as long as ctx lets it.
+func (a *API) StartRemotePeer(ctx context.Context, name, remoteAddr string, waitUpTo time.Duration) (peerURL, peerID string, err error) {
+	t, err := parseTarget(remoteAddr)
+	if err != nil {
+		return "", "", err
+	}
+	ctx, cancel := a.n.alive(within(ctx, waitUpTo))
+	defer cancel()
+	l, err := a.n.reachPatiently(ctx, t)
+	if err != nil {
+		return "", "", err
+	}
+	id, err := a.n.askStart(ctx, l, name)
+	if err != nil {
+		return "", "", err
+	}
+	u := URL{Node: l.RemoteNodeID(), Addr: t.addr, Service: name, PeerID: id}
+	if u.Addr == "" {
+		u.Addr = addrText(l.Info().RemoteAddr)
+	}
+	return u.String(), id.String(), nil
+}
+
+// The first attempt of several to reach a node is short, so that one that has
+// just started is found soon; later ones are longer, for slow paths. quic
+// sends its first packet again at growing distances while an attempt lasts.
+const (
+	firstAttempt = 2 * time.Second
+	attemptPause = 100 * time.Millisecond
+)
+
+// reachPatiently is reach again and again while nobody answers.
+func (n *Node) reachPatiently(ctx context.Context, t target) (*link, error) {
+	for wait := firstAttempt; ; wait *= 2 {
+		attempt, cancel := context.WithTimeout(ctx, wait)
+		l, err := n.reach(attempt, t)
+		cancel()
+		if err == nil || !errors.Is(err, transport.ErrUnreachable) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(attemptPause):
+		}
+	}
+}
+
+// List returns what runs on another node: its peers, connections and
+// circuits, but for those of its own service. If ctx has no deadline it takes
+// at most 10 s.
+func (a *API) List(ctx context.Context, remoteAddr string) (Listing, error) {
+	t, err := parseTarget(remoteAddr)
+	if err != nil {
+		return Listing{}, err
+	}
+	ctx, cancel := a.n.withDeadline(ctx)
+	defer cancel()
+	l, err := a.n.reach(ctx, t)
+	if err != nil {
+		return Listing{}, err
+	}
+	return a.n.askList(ctx, l)
+}
+
+// Ping makes n round trips to another node over one circuit, one after the
+// other without pause, and calls each with the time that each took. n below 1
+// only connects. If ctx has no deadline, connecting and each round trip may
+// take 10 s.
+func (a *API) Ping(ctx context.Context, remoteAddr string, n int, each func(rtt time.Duration)) error {
+	t, err := parseTarget(remoteAddr)
+	if err != nil {
+		return err
+	}
+	reach, cancel := a.n.withDeadline(ctx)
+	defer cancel()
+	l, err := a.n.reach(reach, t)
+	if err != nil || n < 1 {
+		return err
+	}
+	return a.n.askPings(ctx, l, n, each)
+}

@@ -1,0 +1,141 @@
+// Package files is the built-in service that receives files into a directory,
+// and [Push], which sends them. One circuit carries one file or directory;
+// several run at once. A file appears under its name only when all of it is
+// there and its BLAKE3 hash is what the sender said.
+package files
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"ckt.local/circuit"
+	"ckt.local/peer"
+)
+
+// Name is the name under which the service is registered by convention.
+const Name = "files"
+
+// ErrNoDir: a files service needs a directory to receive into.
+var ErrNoDir = errors.New("files: no directory to receive into")
+
+// Config says where a service receives and how much. Zero fields are their
+// defaults, negative numbers mean no limit.
+type Config struct {
+	// Dir is the directory that files are received into. It must exist.
+	Dir string
+
+	// MaxFileSize is the largest file that is taken, in bytes. Default 1 TiB.
+	MaxFileSize int64
+
+	// MaxOpen is how many files one peer receives at once; more circuits
+	// wait, unread. Default 256.
+	MaxOpen int
+
+	// Logger gets what is refused and what fails. Default: discarded.
+	Logger *slog.Logger
+}
+
+// Service returns the service that receives into cfg.Dir. Each peer opens the
+// directory when it starts and holds it as an [os.Root]: no name, symbolic
+// link or race leads out of it. No directory at all is [ErrNoDir].
+func Service(cfg Config) (peer.PeerServiceFunc, error) {
+	if cfg.Dir == "" {
+		return nil, ErrNoDir
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("files: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("files: %w", err)
+	}
+	if err := root.Close(); err != nil {
+		return nil, fmt.Errorf("files: %w", err)
+	}
+	r := receiver{
+		maxSize: cmp.Or(cfg.MaxFileSize, 1<<40),
+		maxOpen: cmp.Or(cfg.MaxOpen, 256),
+		log:     cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+	}
+	return func(_ *peer.LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return errors.New("files: the directory to receive into cannot be opened")
+		}
+		defer root.Close()
+		mine := r
+		mine.root = root
+		if r.maxOpen > 0 {
+			mine.slots = make(chan struct{}, r.maxOpen)
+		}
+		mine.serve(ctx0, newCircuitCh)
+		return nil
+	}, nil
+}
+
+// A receiver is what the circuits of one peer share. It does not change after
+// it is made.
+type receiver struct {
+	root    *os.Root
+	maxSize int64 // negative: any
+	maxOpen int
+	slots   chan struct{} // one element for each file being received; nil: any number
+	log     *slog.Logger
+}
+
+func (r *receiver) serve(ctx context.Context, newCircuitCh <-chan *circuit.Circuit) {
+	var circuits sync.WaitGroup
+	defer circuits.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c, ok := <-newCircuitCh:
+			if !ok {
+				return
+			}
+			circuits.Go(func() { r.receive(ctx, c) })
+		}
+	}
+}
+
+// receive owns c until it ends, and with it what was half received.
+func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
+	defer c.Close()
+	in := incoming{root: r.root, maxSize: r.maxSize}
+	defer in.discard()
+	if r.slots != nil {
+		select {
+		case r.slots <- struct{}{}:
+			defer func() { <-r.slots }()
+		case <-c.Context.Done():
+			return
+		}
+	}
+	for f, err := range c.Fragments(ctx) {
+		if f == nil || err != nil {
+			return // the sender is gone, or has given up
+		}
+		done, err := in.take(f)
+		if err != nil {
+			// The answer may wait for the sender to read; the room on the
+			// disk is wanted at once.
+			in.discard()
+			r.log.Warn("file not received", "node", c.RemoteNodeID(), "path", f.FragSubject, "err", err)
+			// A sender that is gone needs no answer.
+			_ = c.Send(ctx, failure(in.meta.path, err))
+			return
+		}
+		if done {
+			_ = c.Send(ctx, in.receipt())
+			return
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package files
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ckt.local/circuit"
+	"ckt.local/peer"
+)
+
+// PushOptions says how to push. Zero fields are their defaults.
+type PushOptions struct {
+	// Parallel is how many files are under way at once. Default 8.
+	Parallel int
+
+	// Into is the directory, relative to the receiver's, that what is pushed
+	// goes to. Default: the receiver's own.
+	Into string
+
+	// OpenTimeout bounds the wait for the receiver's yes to each circuit.
+	// Default: that of package peer, 10 s.
+	OpenTimeout time.Duration
+
+	// Progress is told after each step how far the push has come. It is
+	// called from several goroutines at once.
+	Progress func(Progress)
+}
+
+// Progress is how far a push has come. What has failed counts as done.
+type Progress struct {
+	Files, TotalFiles int   // directories are not counted
+	Bytes, TotalBytes int64 // of files
+}
+
+// A Report is the result of a push.
+type Report struct {
+	Files   int   // verified at the receiver
+	Dirs    int   // made at the receiver
+	Bytes   int64 // in those files
+	Elapsed time.Duration
+	Skipped []string     // paths of symbolic links, devices, pipes, sockets
+	Failed  []*FileError // what did not get there, in lexical order
+}
+
+// Push sends the file, or what is in the directory, at path to the files peer
+// at peerURL, one circuit for each, and returns when all of it is verified
+// there. The files get the permission bits and modification times they have
+// here.
+//
+// What goes wrong with one file is in the report and does not stop the
+// others. The error is for what stops the push: path cannot be opened, a
+// circuit is refused, the peer is lost, ctx or lp has ended; the report then
+// tells what was done.
+func Push(ctx context.Context, lp *peer.LocalPeer, peerURL, path string, opts PushOptions) (Report, error) {
+	start := time.Now()
+	if opts.Into != "" {
+		if err := CheckPath(opts.Into); err != nil {
+			return Report{}, err
+		}
+	}
+	root, only, err := openSource(path)
+	if err != nil {
+		return Report{}, fmt.Errorf("files: %w", err)
+	}
+	defer root.Close()
+	t, err := scan(ctx, root, only)
+	if err != nil {
+		return Report{}, fmt.Errorf("files: %w", err)
+	}
+	p := &pusher{lp: lp, url: peerURL, opts: opts, root: root, tree: t, report: Report{Skipped: t.skipped, Failed: t.failed}}
+	for _, m := range t.items {
+		if !m.dir {
+			p.files++
+		}
+	}
+	err = p.run(ctx)
+	p.report.Elapsed = time.Since(start)
+	slices.SortFunc(p.report.Failed, func(a, b *FileError) int { return strings.Compare(a.Path, b.Path) })
+	return p.report, err
+}
+
+// A pusher is one Push under way.
+type pusher struct {
+	lp    *peer.LocalPeer
+	url   string
+	opts  PushOptions
+	root  *os.Root
+	tree  *tree
+	files int // in tree
+
+	doneFiles atomic.Int64
+	doneBytes atomic.Int64
+
+	mu     sync.Mutex // never held while anything waits
+	report Report
+}
+
+// run joins the workers before it returns.
+func (p *pusher) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan meta)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	parallel := min(cmp.Or(max(p.opts.Parallel, 0), 8), max(len(p.tree.items), 1))
+	for range parallel {
+		workers.Go(func() {
+			buf := make([]byte, maxData)
+			for m := range work {
+				if err := p.one(ctx, m, buf); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	p.progress()
+	for _, m := range p.tree.items {
+		select {
+		case work <- m:
+		case <-ctx.Done():
+		}
+	}
+	close(work)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// one pushes one file or directory and notes the outcome. It returns an error
+// only if the whole push must stop.
+func (p *pusher) one(ctx context.Context, m meta, buf []byte) error {
+	if ctx.Err() != nil {
+		return nil // the push has stopped already
+	}
+	sent, err := p.send(ctx, m, buf)
+	if ctx.Err() != nil && err != nil {
+		return nil // the cause is another file's, or the caller's
+	}
+	if stopped, ok := errors.AsType[*stopError](err); ok {
+		return stopped.err
+	}
+	if !m.dir {
+		p.doneFiles.Add(1)
+		p.doneBytes.Add(m.size - sent) // what was not sent will not be
+	}
+	p.note(m, sent, err)
+	p.progress()
+	return nil
+}
+
+func (p *pusher) note(m meta, sent int64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err != nil:
+		p.report.Failed = append(p.report.Failed, &FileError{Path: m.path, Err: err})
+	case m.dir:
+		p.report.Dirs++
+	default:
+		p.report.Files++
+		p.report.Bytes += sent
+	}
+}
+
+func (p *pusher) progress() {
+	if p.opts.Progress == nil {
+		return
+	}
+	p.opts.Progress(Progress{
+		Files: int(p.doneFiles.Load()), TotalFiles: p.files,
+		Bytes: p.doneBytes.Load(), TotalBytes: p.tree.bytes,
+	})
+}
+
+// A stopError is what no other file would fare better with.
+type stopError struct{ err error }
+
+func (e *stopError) Error() string { return e.err.Error() }
+func (e *stopError) Unwrap() error { return e.err }
+
+// open opens the circuit for m. What the first fragment breaks is the file's
+// fault; everything else stops the push.
+func (p *pusher) open(m meta) (*circuit.Circuit, error) {
+	m.path = below(p.opts.Into, m.path)
+	if err := CheckPath(m.path); err != nil {
+		return nil, err
+	}
+	c, _, err := p.lp.NewCircuitToPeerURL(p.url, m.fragment(), p.opts.OpenTimeout)
+	if err == nil {
+		return c, nil
+	}
+	if _, ok := errors.AsType[*circuit.LimitError](err); ok {
+		return nil, err
+	}
+	return nil, &stopError{err: err}
+}

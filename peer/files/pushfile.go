@@ -1,0 +1,165 @@
+package files
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/zeebo/blake3"
+
+	"ckt.local/circuit"
+)
+
+// send pushes one file or directory over a circuit of its own and returns how
+// many bytes of the file it has told the progress of.
+func (p *pusher) send(ctx context.Context, m meta, buf []byte) (int64, error) {
+	if m.dir {
+		c, err := p.open(m)
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close()
+		_, err = answer(ctx, c)
+		return 0, err
+	}
+	// Not to block, should the file have become a pipe since the scan.
+	f, err := p.root.OpenFile(filepath.FromSlash(m.path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return 0, ErrChanged
+	}
+	now := metaOf(m.path, info)
+	c, err := p.open(now)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	s := &sending{p: p, c: c, f: f, meta: now, buf: buf}
+	err = s.run(ctx)
+	return s.sent, err
+}
+
+// A sending is one file on its way. The goroutine of its worker owns it.
+type sending struct {
+	p    *pusher
+	c    *circuit.Circuit
+	f    *os.File
+	meta meta
+	buf  []byte
+	sent int64
+	sum  digest
+}
+
+// run sends the file while a second goroutine, joined here, waits for the
+// answer, which may come at any time.
+func (s *sending) run(ctx context.Context) error {
+	type verdict struct {
+		sum digest
+		err error
+	}
+	answered := make(chan verdict, 1)
+	sendCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		sum, err := answer(ctx, s.c)
+		answered <- verdict{sum, err}
+		stop()
+	}()
+	local := s.stream(sendCtx)
+	if local != nil {
+		// The answering goroutine ends with the circuit, if it has not yet.
+		s.c.CloseWith(local)
+	}
+	v := <-answered
+	switch {
+	case local != nil:
+		return local
+	case v.err != nil:
+		return v.err
+	case v.sum != s.sum:
+		return ErrHashMismatch
+	}
+	return nil
+}
+
+// stream sends data and end. Its error is about the file; whatever is wrong
+// with the circuit, the answer tells, and stream returns nil.
+func (s *sending) stream(ctx context.Context) error {
+	hash := blake3.New()
+	for part := int64(1); ; part++ {
+		n, err := io.ReadFull(s.f, s.buf)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if s.sent+int64(n) > s.meta.size {
+			return ErrChanged
+		}
+		_, _ = hash.Write(s.buf[:n]) // never fails
+		if s.c.Send(ctx, &circuit.Fragment{FragOp: opData, FragPart: part, Payload: s.buf[:n]}) != nil {
+			return nil
+		}
+		s.sent += int64(n)
+		s.p.doneBytes.Add(int64(n))
+		s.p.progress()
+	}
+	if err := s.unchanged(); err != nil {
+		return err
+	}
+	s.sum = digest{hash: hex.EncodeToString(hash.Sum(nil)), bytes: s.sent}
+	_ = s.c.Send(ctx, &circuit.Fragment{FragOp: opEnd, Args: s.sum.args()})
+	return nil
+}
+
+func (s *sending) unchanged() error {
+	info, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	if s.sent != s.meta.size || info.Size() != s.meta.size || !info.ModTime().Equal(s.meta.mtime) {
+		return ErrChanged
+	}
+	return nil
+}
+
+// answer waits for the receiver's word on what c carries.
+func answer(ctx context.Context, c *circuit.Circuit) (digest, error) {
+	for f, err := range c.Fragments(ctx) {
+		if f == nil {
+			return digest{}, lost(err)
+		}
+		switch {
+		case f.FragOp == opFailed:
+			return digest{}, &RemoteError{Code: Code(f.Args[argCode]), Reason: f.Err}
+		case err != nil:
+			return digest{}, err
+		case f.FragOp == opDone && f.Args[argHash] == "":
+			return digest{}, nil // a directory's
+		case f.FragOp == opDone:
+			return parseDigest(f)
+		}
+	}
+	return digest{}, lost(circuit.ErrRemoteClosed)
+}
+
+// lost decides whether a circuit that ended without an answer stops the push:
+// without the peer, the other files would wait for their failure one by one.
+func lost(err error) error {
+	if errors.Is(err, circuit.ErrPeerLost) {
+		return &stopError{err: err}
+	}
+	return err
+}

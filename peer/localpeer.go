@@ -1,0 +1,281 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"ckt.local/circuit"
+	"ckt.local/transport/identity"
+)
+
+// A LocalPeer is a peer of this node: one running instance of a service. Its
+// methods may be called from any goroutine.
+type LocalPeer struct {
+	node      *Node
+	id        circuit.ID
+	service   string
+	startedBy identity.NodeID // zero: this node itself
+	started   time.Time
+
+	ctx         context.Context // the service's ctx0
+	cancel      context.CancelCauseFunc
+	newCircuits chan *circuit.Circuit // never closed: link goroutines send on it
+	ending      sync.Once             // guards end
+	done        chan struct{}         // closed when the service has returned
+
+	mu       sync.Mutex // guards what follows, and is never held across a call
+	circuits map[*circuit.Circuit]*link
+	ended    bool
+	err      error // set before done is closed
+}
+
+// run is the peer's goroutine. It belongs to the node, which waits for done
+// when it closes.
+func (p *LocalPeer) run(f PeerServiceFunc) {
+	var err error = &PanicError{Service: p.service} // stays if the function calls runtime.Goexit
+	defer func() { p.finish(err) }()
+	err = p.call(f)
+}
+
+func (p *LocalPeer) call(f PeerServiceFunc) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			stack := debug.Stack()
+			err = &PanicError{Service: p.service, Value: v, Stack: stack}
+			p.node.log.Error("service panicked", "service", p.service, "peer", p.id, "value", v, "stack", string(stack))
+		}
+	}()
+	return f(p, p.ctx, p.newCircuits)
+}
+
+// finish runs when the service function is over, with what it returned.
+func (p *LocalPeer) finish(err error) {
+	if p.ctx.Err() != nil {
+		cause := context.Cause(p.ctx)
+		if errors.Is(err, cause) || errors.Is(err, p.ctx.Err()) {
+			err = closeReason(cause)
+		}
+		p.end(closeReason(cause))
+	} else {
+		p.end(err)
+	}
+	p.mu.Lock()
+	p.err = err
+	p.mu.Unlock()
+	if err == nil {
+		err = ErrPeerClosed
+	}
+	p.cancel(err)
+	p.node.roster.returned(p)
+	close(p.done)
+}
+
+// end makes the peer unknown to others and closes its circuits with reason.
+// It returns when both are done, whoever does them.
+func (p *LocalPeer) end(reason error) {
+	p.ending.Do(func() {
+		p.node.roster.remove(p)
+		p.mu.Lock()
+		p.ended = true
+		circuits := slices.Collect(maps.Keys(p.circuits))
+		p.mu.Unlock()
+		for _, c := range circuits {
+			c.CloseWith(reason)
+		}
+	})
+}
+
+// closeReason is what the other ends learn of a peer that ends because its
+// context did: nothing if somebody wanted it to end.
+func closeReason(cause error) error {
+	if cause == ErrPeerClosed || cause == ErrNodeClosed || cause == context.Canceled {
+		return nil
+	}
+	return cause
+}
+
+// PeerID returns the peer's ID as text.
+func (p *LocalPeer) PeerID() string { return p.id.String() }
+
+// ServiceName returns the name of the service that the peer runs.
+func (p *LocalPeer) ServiceName() string { return p.service }
+
+// Node returns the node that the peer runs on.
+func (p *LocalPeer) Node() *Node { return p.node }
+
+// URL returns the peer's URL, for [LocalPeer.NewCircuitToPeerURL] of others.
+func (p *LocalPeer) URL() string {
+	return URL{Node: p.node.ID(), Addr: p.node.advertised, Service: p.service, PeerID: p.id}.String()
+}
+
+// Context is the service's ctx0. It ends when the peer is to end, and at the
+// latest when its service function has returned. [context.Cause] is
+// [ErrPeerClosed], [ErrNodeClosed], the error given to CloseWith or returned
+// by the function, or the cause of the context that the peer was started with.
+func (p *LocalPeer) Context() context.Context { return p.ctx }
+
+// Close ends the peer: its service's ctx0 ends, and its circuits are closed
+// cleanly. It does not wait for the service function to return; Done does.
+func (p *LocalPeer) Close() { p.CloseWith(nil) }
+
+// CloseWith is Close with a reason, which the other ends of the peer's
+// circuits get as the cause of their end. Only the first call counts.
+func (p *LocalPeer) CloseWith(reason error) {
+	if reason == nil {
+		reason = ErrPeerClosed
+	}
+	p.cancel(reason)
+}
+
+// Done is closed when the service function has returned and the peer's
+// circuits have been closed.
+func (p *LocalPeer) Done() <-chan struct{} { return p.done }
+
+// Err returns nil until Done is closed, then how the peer ended: nil if it was
+// closed or its function returned nil, else the error that was returned, a
+// [PanicError], or the reason given to CloseWith.
+func (p *LocalPeer) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// Circuits returns the peer's circuits that have not ended, in no order.
+func (p *LocalPeer) Circuits() []*circuit.Circuit {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.circuits))
+}
+
+// OpenCircuitCount returns how many circuits of the peer have not ended.
+func (p *LocalPeer) OpenCircuitCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.circuits)
+}
+
+// NewCircuitToPeerURL opens a circuit to the peer at peerURL and returns when
+// the other side has said yes, together with the circuit's Context. A URL
+// without a peer ID leads to any running peer of the service, or else starts
+// one if this node may do that there.
+//
+// first is the first fragment that the other side reads; nil sends none.
+// errWriteDur bounds the wait: 0 is 10 s, negative is as long as this peer
+// lives.
+//
+// Errors: [URLError]; [circuit.LimitError] for a first fragment over a limit,
+// of which nothing was sent; [circuit.RefusedError] if the other side says no;
+// [circuit.ErrOpenTimeout] if it says nothing; [transport.ErrUnreachable] if
+// it cannot be reached, and the other errors of [Node.Connect]; the cause of
+// this peer's Context if that has ended.
+func (p *LocalPeer) NewCircuitToPeerURL(peerURL string, first *circuit.Fragment, errWriteDur time.Duration) (*circuit.Circuit, context.Context, error) {
+	u, err := ParseURL(peerURL)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case u.Service == "":
+		return nil, nil, urlError(peerURL, "names no service")
+	case !u.CircuitID.IsZero():
+		return nil, nil, urlError(peerURL, "names a circuit that exists; a new one is opened to a peer")
+	}
+	ctx, cancel := within(p.ctx, errWriteDur)
+	defer cancel()
+	c, err := p.open(ctx, u, peerURL, first)
+	if err != nil {
+		if p.ctx.Err() != nil {
+			err = context.Cause(p.ctx)
+		}
+		return nil, nil, err
+	}
+	return c, c.Context, nil
+}
+
+func (p *LocalPeer) open(ctx context.Context, u URL, text string, first *circuit.Fragment) (*circuit.Circuit, error) {
+	l, err := p.node.reach(ctx, target{text: text, node: u.Node, addr: u.Addr, peer: u.PeerID})
+	if err != nil {
+		return nil, err
+	}
+	return p.openOn(ctx, l, u, first)
+}
+
+func (p *LocalPeer) openOn(ctx context.Context, l *link, u URL, first *circuit.Fragment) (*circuit.Circuit, error) {
+	return l.Open(ctx, circuit.OpenParams{
+		FromPeerID:  p.id,
+		FromService: p.service,
+		ToPeerID:    u.PeerID,
+		ToService:   u.Service,
+		First:       first,
+		Owner:       owner{p, l},
+	})
+}
+
+// deliver puts a circuit of another node's into the queue of the service,
+// waiting for room until ctx is about to end: the refusal needs time to arrive
+// before the opener gives up.
+func (p *LocalPeer) deliver(ctx context.Context, c *circuit.Circuit) error {
+	if p.ctx.Err() != nil {
+		return p.gone()
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left-left/8)
+		defer cancel()
+	}
+	select {
+	case p.newCircuits <- c:
+		return nil
+	case <-p.ctx.Done():
+		return p.gone()
+	case <-ctx.Done():
+		return refuse(circuit.RefusedBusy, "the peer has %d new circuits waiting", newCircuitQueue)
+	}
+}
+
+// gone is why a peer that has ended takes no circuit, in the words of both
+// sides.
+func (p *LocalPeer) gone() error {
+	if p.node.ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrNodeClosed, refuse(circuit.RefusedShutdown, ""))
+	}
+	return fmt.Errorf("%w: %w", ErrPeerClosed, refuse(circuit.RefusedUnknownPeer, ""))
+}
+
+// An owner is a peer as the circuits of one link know it.
+type owner struct {
+	p *LocalPeer
+	l *link
+}
+
+var _ circuit.Owner = owner{}
+
+// AddCircuit fails once the peer has ended: end closes only what it finds.
+func (o owner) AddCircuit(c *circuit.Circuit) error {
+	o.p.mu.Lock()
+	defer o.p.mu.Unlock()
+	if o.p.ended {
+		return o.p.gone()
+	}
+	o.p.circuits[c] = o.l
+	return nil
+}
+
+// RemoveCircuit forgets a circuit that has ended.
+func (o owner) RemoveCircuit(c *circuit.Circuit) {
+	o.p.mu.Lock()
+	defer o.p.mu.Unlock()
+	delete(o.p.circuits, c)
+}
+
+// linkOf returns the link that carries c, nil if c has ended.
+func (p *LocalPeer) linkOf(c *circuit.Circuit) *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.circuits[c]
+}

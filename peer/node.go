@@ -1,0 +1,199 @@
+package peer
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+	"ckt.local/transport/quic"
+)
+
+// A Node is one process on the network: a key, one socket that listens and
+// dials, and the peers that run here. Its methods may be called from any
+// goroutine.
+type Node struct {
+	// PeerAPI registers services, and starts peers here and on other nodes.
+	PeerAPI *API
+
+	cfg        Config
+	log        *slog.Logger
+	key        *identity.Key
+	endpoint   transport.Endpoint
+	advertised string // host:port
+	started    time.Time
+	nonce      uint64
+	remote     string // set once by NewClient
+
+	ctx    context.Context // the node's life; ends with ErrNodeClosed
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // all goroutines but those of services
+
+	links   links
+	roster  roster
+	service *LocalPeer // of nodeService
+
+	closing  atomic.Bool   // somebody is in shutdown
+	closed   chan struct{} // closed when shutdown is over
+	closeErr error         // written before closed is closed
+}
+
+// NewNode makes a node that listens and serves at once. It knows no service
+// until one is registered. The caller must close it.
+func NewNode(cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	key := cfg.Identity
+	if key == nil {
+		var err error
+		if key, err = identity.Generate(); err != nil {
+			return nil, closeSocket(cfg, fmt.Errorf("peer: %w", err))
+		}
+	}
+	if cfg.PacketConn == nil {
+		conn, err := net.ListenPacket("udp", cfg.ListenAddr)
+		if err != nil {
+			return nil, fmt.Errorf("peer: %w", err)
+		}
+		cfg.PacketConn = conn
+	}
+	advertised, err := advertise(cfg)
+	if err != nil {
+		return nil, closeSocket(cfg, err)
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Logger, key: key, advertised: advertised,
+		started: time.Now(), nonce: newNonce(), closed: make(chan struct{}),
+	}
+	n.PeerAPI = &API{n}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.links.init()
+	n.roster.init()
+	if n.endpoint, err = quic.Listen(n.wire()); err != nil {
+		n.cancel(ErrNodeClosed)
+		return nil, closeSocket(cfg, fmt.Errorf("peer: %w", err))
+	}
+	if n.service, err = n.startNodeService(); err != nil {
+		panic("peer: the node's own service does not start: " + err.Error()) // an empty roster takes it
+	}
+	n.wg.Go(n.acceptConns)
+	return n, nil
+}
+
+func closeSocket(cfg Config, err error) error {
+	if cfg.PacketConn != nil {
+		cfg.PacketConn.Close()
+	}
+	return err
+}
+
+func newNonce() uint64 {
+	var b [8]byte
+	for {
+		rand.Read(b[:]) // never fails
+		if v := binary.BigEndian.Uint64(b[:]); v != 0 {
+			return v
+		}
+	}
+}
+
+// wire is the configuration of the node's endpoint.
+func (n *Node) wire() quic.Config {
+	return quic.Config{
+		Conn:      n.cfg.PacketConn,
+		Key:       n.key,
+		BootNonce: n.nonce,
+		Logger:    n.log,
+		Authorize: func(key ed25519.PublicKey, addr net.Addr) error {
+			return n.authorize(Request{Node: identity.NodeIDOf(key), From: addrPort(addr), Action: ActionConnect})
+		},
+	}
+}
+
+// NewServer is [NewNode]: a server is a node that others dial.
+func NewServer(cfg Config) (*Node, error) { return NewNode(cfg) }
+
+// NewClient makes a node and connects it to the one at addr, as
+// [Node.Connect] does. If that fails there is no node.
+func NewClient(ctx context.Context, addr string, cfg Config) (*Node, error) {
+	n, err := NewNode(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l, err := n.connect(ctx, addr)
+	if err != nil {
+		n.Close()
+		return nil, err
+	}
+	n.remote = l.Info().RemoteAddr.String()
+	return n, nil
+}
+
+// ID is the node's ID: its public key.
+func (n *Node) ID() identity.NodeID { return n.key.ID() }
+
+// URL is the node's URL: ckt://<node ID>@host:port.
+func (n *Node) URL() string { return URL{Node: n.ID(), Addr: n.advertised}.String() }
+
+// Addr is the address of the node's socket.
+func (n *Node) Addr() net.Addr { return n.endpoint.Addr() }
+
+// RemoteAddr is the host:port of the node that was given to [NewClient], and
+// "" for a node that was made otherwise.
+func (n *Node) RemoteAddr() string { return n.remote }
+
+// Connect connects to the node at addr and returns its ID: a host:port, a
+// URL, or the ID of a node that is connected already. It returns when both
+// sides have agreed; a connection that is there already, whoever dialled it,
+// is not made anew. If ctx has no deadline it waits for 10 s.
+//
+// Errors: [URLError]; [ErrNotConnected] for a node ID without an address;
+// [transport.ErrUnreachable]; [transport.RemoteError] with CodeRefused if the
+// other side does not allow this node's key; [transport.WrongKeyError] if
+// another node than the one in the URL answers; [transport.UnauthorizedError]
+// if the node at a bare host:port is one that the policy here does not allow
+// to connect.
+func (n *Node) Connect(ctx context.Context, addr string) (identity.NodeID, error) {
+	l, err := n.connect(ctx, addr)
+	if err != nil {
+		return identity.NodeID{}, err
+	}
+	return l.RemoteNodeID(), nil
+}
+
+func (n *Node) connect(ctx context.Context, addr string) (*link, error) {
+	t, err := parseTarget(addr)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := n.withDeadline(ctx)
+	defer cancel()
+	return n.reach(ctx, t)
+}
+
+// withDeadline bounds a caller's ctx by the default wait, unless it has a
+// deadline of its own, and by the node's life.
+func (n *Node) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return n.alive(context.WithCancel(ctx))
+	}
+	return n.alive(context.WithTimeout(ctx, defaultWait))
+}
+
+// alive bounds ctx by the node's life.
+func (n *Node) alive(ctx context.Context, cancel context.CancelFunc) (context.Context, context.CancelFunc) {
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(n.ctx, func() { cancelCause(ErrNodeClosed) })
+	return ctx, func() {
+		stop()
+		cancelCause(nil)
+		cancel()
+	}
+}

@@ -1,0 +1,133 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+
+	"ckt.local/circuit"
+	"ckt.local/transport/identity"
+)
+
+// nodeService is the service that every node runs one peer of. Others open
+// circuits to it to ask for what is not a circuit to a peer. A request is one
+// fragment, and its FragOp says which; the answers carry the same FragOp, or
+// opRefused. Requests on one circuit are answered one after the other.
+//
+// The numbers and keys are part of the wire format (docs/wire.md).
+const nodeService = libraryPrefix + "node"
+
+const (
+	opRefused  = 1 + iota // answer: argCode, argReason
+	opPing                // answered with the same FragPart
+	opStart               // argService; answer: argPeer
+	opList                // answered by any number of opListPage, then opList
+	opListPage            // Payload: a wirePage
+	opAddr                // answer: argAddr
+)
+
+const (
+	argService = "service"
+	argPeer    = "peer"
+	argAddr    = "addr"
+	argCode    = "code"
+	argReason  = "reason"
+)
+
+func (n *Node) startNodeService() (*LocalPeer, error) {
+	n.roster.mu.Lock()
+	defer n.roster.mu.Unlock()
+	return n.roster.launch(starter{node: n, ctx: n.ctx, service: nodeService}, n.serveNode)
+}
+
+// serveNode is the service function. The goroutines of its circuits end with
+// the circuits, which end with ctx0.
+func (n *Node) serveNode(p *LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx0.Done():
+			return nil
+		case c := <-newCircuitCh:
+			wg.Go(func() { n.serveRequests(ctx0, p, c) })
+		}
+	}
+}
+
+func (n *Node) serveRequests(ctx context.Context, p *LocalPeer, c *circuit.Circuit) {
+	defer c.Close()
+	l := p.linkOf(c)
+	if l == nil {
+		return // the circuit has ended while it waited
+	}
+	for f, err := range c.Fragments(ctx) {
+		if f == nil || err != nil {
+			return
+		}
+		if err := n.serveRequest(ctx, l, c, f); err != nil {
+			return // the circuit has ended, or ctx
+		}
+	}
+}
+
+// serveRequest answers f. Its error is that of sending the answer.
+func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f *circuit.Fragment) error {
+	r := Request{Node: c.RemoteNodeID(), From: l.from(), Action: ActionConnect}
+	reply := &circuit.Fragment{FragOp: f.FragOp, FragPart: f.FragPart}
+	var err error
+	switch f.FragOp {
+	case opPing:
+		err = n.recheck(r)
+	case opAddr:
+		err = n.recheck(r)
+		reply.Args = map[string]string{argAddr: n.advertised}
+	case opStart:
+		reply.Args, err = n.serveStart(r, f.Args[argService])
+	case opList:
+		r.Action = ActionList
+		if err = n.recheck(r); err == nil {
+			reply.Payload, err = n.sendPages(ctx, c)
+		}
+	default:
+		err = refuse(circuit.RefusedBadRequest, "unknown operation %d", f.FragOp)
+	}
+	if err != nil {
+		reply = refusal(err)
+		reply.FragPart = f.FragPart
+	}
+	return c.Send(ctx, reply)
+}
+
+// recheck asks the policy about a request other than opening and starting.
+func (n *Node) recheck(r Request) error {
+	if n.authorize(r) != nil {
+		return refuse(circuit.RefusedUnauthorized, "")
+	}
+	return nil
+}
+
+func (n *Node) serveStart(r Request, service string) (map[string]string, error) {
+	if err := identity.ValidServiceName(service); err != nil {
+		return nil, refuse(circuit.RefusedBadRequest, "no service can have this name")
+	}
+	r.Service = service
+	p, err := n.startFor(r, n.roster.start)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{argPeer: p.PeerID()}, nil
+}
+
+// refusal is the answer that carries a no, as a circuit's opening would.
+func refusal(err error) *circuit.Fragment {
+	told := &circuit.Refusal{Code: circuit.RefusedInternal}
+	if r, ok := errors.AsType[*circuit.Refusal](err); ok {
+		told = r
+	}
+	return &circuit.Fragment{FragOp: opRefused, Args: map[string]string{
+		argCode:   strconv.FormatUint(uint64(told.Code), 10),
+		argReason: told.Reason,
+	}}
+}

@@ -1,0 +1,123 @@
+// Package peer runs peers on nodes. A [Node] is one process on the network: a
+// key, one socket, and the connections to other nodes. A peer is a running
+// instance of a service that was registered by name; a [LocalPeer] is one of
+// this node's. Peers open circuits to one another by URL, whoever dialled
+// whom: there are no clients and no servers here, only nodes.
+//
+// Everything another node asks for is decided against the key that it has
+// proved to hold, by the node's [Policy], before anything is allocated for
+// it. A node without a policy trusts its own key and nobody else.
+//
+// Each node runs one peer of the library's own, of the service "ckt.node",
+// which answers [API.StartRemotePeer], [API.List] and [API.Ping].
+package peer
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+
+	"ckt.local/circuit"
+	"ckt.local/transport/identity"
+)
+
+// A PeerServiceFunc is a service. It is called once for each peer, in a
+// goroutine of its own, and the peer is running until it returns.
+//
+// ctx0 ends when the peer is to end: [context.Cause] says why. The function
+// should return then; what it returns does not matter any more.
+//
+// newCircuitCh gives the circuits that other peers open to this one. At most
+// 32 wait in it; while it is full, openings wait, and are refused once their
+// time is over. It is never closed: select on ctx0 beside it.
+//
+// When the function returns, the peer has ended and so have all its circuits,
+// those still in newCircuitCh included: cleanly if it returned nil, else with
+// its error as the cause at the other ends. A panic ends the peer, not the
+// process: it is logged here with its stack, and the other ends get a
+// [circuit.RemoteError] that names the service and nothing more.
+type PeerServiceFunc func(myPeer *LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error
+
+// Defaults and bounds.
+const (
+	defaultMaxPeersPerNode = 256
+	defaultStopTimeout     = 5 * time.Second
+	defaultWait            = 10 * time.Second // for an answer from another node
+	newCircuitQueue        = 32               // circuits that wait for a service
+
+	// forever stands for "no bound" where a deadline has to be given.
+	forever = 100 * 365 * 24 * time.Hour
+)
+
+// Config says how a [Node] is to be. The zero value of each field is its
+// default; negative numbers mean "no bound".
+type Config struct {
+	// ListenAddr is the UDP address to listen on and to dial from, as
+	// host:port. Default ":0": all addresses, any free port.
+	ListenAddr string
+
+	// PacketConn is used instead of a socket at ListenAddr. The node takes it
+	// over: it is closed with the node, and also if NewNode fails.
+	PacketConn net.PacketConn
+
+	// AdvertiseAddr is the host:port in the URLs of this node and its peers.
+	// Default: the socket's own; if that is the wildcard address, with an
+	// address of this machine in its place, which is the loopback address if
+	// there is no other.
+	AdvertiseAddr string
+
+	// Identity is the node's key. Default: a fresh one.
+	Identity *identity.Key
+
+	// Authorize decides what other nodes may do here. Default: nothing. The
+	// node's own key may do everything and is not asked about.
+	Authorize Policy
+
+	// Circuit bounds the circuits.
+	Circuit circuit.Config
+
+	// MaxPeersPerNode is how many peers that one remote node has started here
+	// may be running at once. Default 256.
+	MaxPeersPerNode int
+
+	// StopTimeout bounds what Close waits for: that services return, and that
+	// what was sent is acknowledged. Default 5 s.
+	StopTimeout time.Duration
+
+	// Logger gets refusals, panics of services, and what goes wrong with
+	// foreign input. Default: discarded.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.ListenAddr = cmp.Or(c.ListenAddr, ":0")
+	c.MaxPeersPerNode = orDefault(c.MaxPeersPerNode, defaultMaxPeersPerNode, math.MaxInt)
+	c.StopTimeout = orDefault(c.StopTimeout, defaultStopTimeout, forever)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Circuit.Logger == nil {
+		c.Circuit.Logger = c.Logger
+	}
+	return c
+}
+
+// orDefault reads a number of a configuration: zero is def, negative is off.
+func orDefault[T ~int | ~int64](v, def, off T) T {
+	switch {
+	case v == 0:
+		return def
+	case v < 0:
+		return off
+	}
+	return v
+}
+
+// within bounds ctx by d: zero is the default wait, negative is no bound but
+// ctx's own.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, orDefault(d, defaultWait, forever))
+}

@@ -1,0 +1,149 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"ckt.local/transport/identity"
+)
+
+// A Policy decides whether another node may do what it asks for. nil allows;
+// the text of an error is logged on this node and never sent. It is called
+// for each request, from any goroutine, and should not block: a connection's
+// openings may wait for it.
+//
+// What has been allowed stays: taking a key off a list refuses its next
+// request, and leaves the connection and the circuits it has.
+type Policy func(Request) error
+
+// A Request is what a [Policy] decides about.
+type Request struct {
+	Node    identity.NodeID // who asks, verified
+	From    netip.AddrPort  // from where; zero if that is not an IP address
+	Action  Action
+	Service string // for ActionOpen and ActionStart
+
+	log *slog.Logger // of the node that asks the policy, for a policy of this package
+}
+
+// LogValue keeps the parts apart in a log.
+func (r Request) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("node", r.Node.String()), slog.String("from", r.From.String()),
+		slog.String("action", r.Action.String()), slog.String("service", r.Service))
+}
+
+// An Action is a kind of [Request].
+type Action uint8
+
+// The actions.
+const (
+	ActionConnect Action = iota + 1 // to be connected, and to ask the node's own service anything
+	ActionOpen                      // to open a circuit to a running peer of the service
+	ActionStart                     // to start a peer of the service
+	ActionList                      // to see what runs here, and who is connected
+)
+
+// String returns the action in one word.
+func (a Action) String() string {
+	switch a {
+	case ActionConnect:
+		return "connect"
+	case ActionOpen:
+		return "open"
+	case ActionStart:
+		return "start"
+	case ActionList:
+		return "list"
+	}
+	return fmt.Sprintf("action %d", uint8(a))
+}
+
+// errNotListed is what a policy of this package says to a key it does not
+// know.
+var errNotListed = errors.New("peer: key is not listed")
+
+// AllowAll is a [Policy] that allows every key everything. It is meant for
+// tests and for services that anybody may use.
+func AllowAll(Request) error { return nil }
+
+// AllowNodes returns a [Policy] that allows these keys everything.
+func AllowNodes(ids ...identity.NodeID) Policy {
+	ids = slices.Clone(ids)
+	return func(r Request) error {
+		if !r.Node.IsZero() && slices.Contains(ids, r.Node) {
+			return nil
+		}
+		return errNotListed
+	}
+}
+
+// AllowFile returns a [Policy] that goes by the authorized_peers file at path
+// (see [identity.ParseAuthorizedPeers]) as it is at each request; the file may
+// appear, change or go at any time. An entry with services="…" allows opening
+// and starting those; listing needs an entry without services, or one with
+// "ckt.node" among them. Connecting needs any entry that is valid just then.
+//
+// A file that cannot be used allows nobody anything.
+func AllowFile(path string) Policy {
+	// The file is opened by the first request: a constructor that failed
+	// would have to be called before the configuration that holds it.
+	var mu sync.Mutex
+	var file *identity.AuthorizedFile
+	open := func(r Request) (*identity.AuthorizedFile, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if file != nil {
+			return file, nil
+		}
+		f, err := identity.OpenAuthorizedFile(path, r.log)
+		if err == nil {
+			file = f
+		}
+		return f, err
+	}
+	return func(r Request) error {
+		f, err := open(r)
+		if err != nil {
+			return err
+		}
+		service := r.Service
+		switch r.Action {
+		case ActionConnect:
+			service = ""
+		case ActionList:
+			service = nodeService
+		}
+		return f.Check(r.Node, r.From.Addr().Unmap(), service, time.Now())
+	}
+}
+
+// authorize asks the policy. Its error is for this side only.
+func (n *Node) authorize(r Request) error {
+	if r.Node == n.ID() {
+		return nil
+	}
+	err := n.askPolicy(r)
+	if err != nil {
+		n.log.Info("refused", "request", r, "err", err)
+	}
+	return err
+}
+
+func (n *Node) askPolicy(r Request) (err error) {
+	// A policy that panics must neither end the process nor allow anything.
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("peer: policy panicked: %v", v)
+		}
+	}()
+	if n.cfg.Authorize == nil {
+		return errNotListed
+	}
+	r.log = n.log
+	return n.cfg.Authorize(r)
+}

@@ -1,0 +1,219 @@
+package peer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ckt.local/circuit"
+	"ckt.local/transport/identity"
+)
+
+// libraryPrefix is of service names that only the library uses.
+const libraryPrefix = "ckt."
+
+// A roster knows the services and the peers of a node. Its methods decide at
+// once and never wait.
+type roster struct {
+	mu        sync.Mutex // guards all of it
+	closed    bool
+	services  map[string]PeerServiceFunc
+	running   map[string][]*LocalPeer // by service, in the order of their start; those that others may reach
+	peers     map[circuit.ID]*LocalPeer
+	alive     map[*LocalPeer]struct{} // those whose service function has not returned
+	startedBy map[identity.NodeID]int // of alive
+}
+
+// A limitError says that a node has started too many peers here.
+type limitError struct{ limit int }
+
+func (e *limitError) Error() string {
+	return fmt.Sprintf("peer: %d peers of that node are running here, which is the limit", e.limit)
+}
+
+func (r *roster) init() {
+	r.services = make(map[string]PeerServiceFunc)
+	r.running = make(map[string][]*LocalPeer)
+	r.peers = make(map[circuit.ID]*LocalPeer)
+	r.alive = make(map[*LocalPeer]struct{})
+	r.startedBy = make(map[identity.NodeID]int)
+}
+
+func (r *roster) register(name string, f PeerServiceFunc) error {
+	if err := identity.ValidServiceName(name); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadName, err)
+	}
+	if strings.HasPrefix(name, libraryPrefix) {
+		return fmt.Errorf("%w: names that begin with %q are the library's own", ErrBadName, libraryPrefix)
+	}
+	if f == nil {
+		return fmt.Errorf("peer: service %q has no function", name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.services[name]; ok {
+		return fmt.Errorf("%w: %q", ErrDuplicateName, name)
+	}
+	r.services[name] = f
+	return nil
+}
+
+// A starter says who starts a peer, of which service, and for how long.
+type starter struct {
+	node    *Node
+	ctx     context.Context // the peer's life
+	service string
+	by      identity.NodeID // zero: this node
+}
+
+// start starts a peer of a registered service.
+func (r *roster) start(s starter) (*LocalPeer, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.startLocked(s)
+}
+
+func (r *roster) startLocked(s starter) (*LocalPeer, error) {
+	f, ok := r.services[s.service]
+	if !ok {
+		return nil, fmt.Errorf("%w: %.80q", ErrUnknownService, s.service)
+	}
+	if !s.by.IsZero() && r.startedBy[s.by] >= s.node.cfg.MaxPeersPerNode {
+		return nil, &limitError{s.node.cfg.MaxPeersPerNode}
+	}
+	return r.launch(s, f)
+}
+
+// launch starts a peer that runs f.
+func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
+	if r.closed {
+		return nil, ErrNodeClosed
+	}
+	p := &LocalPeer{
+		node: s.node, id: circuit.NewID(), service: s.service, startedBy: s.by, started: time.Now(),
+		newCircuits: make(chan *circuit.Circuit, newCircuitQueue),
+		done:        make(chan struct{}),
+		circuits:    make(map[*circuit.Circuit]*link),
+	}
+	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
+	r.peers[p.id] = p
+	r.running[p.service] = append(r.running[p.service], p)
+	r.alive[p] = struct{}{}
+	if !s.by.IsZero() {
+		r.startedBy[s.by]++
+	}
+	// A service that ignores its ctx0 must not keep its circuits open.
+	s.node.wg.Add(1)
+	context.AfterFunc(p.ctx, func() {
+		defer s.node.wg.Done()
+		p.end(closeReason(context.Cause(p.ctx)))
+	})
+	go p.run(f)
+	return p, nil
+}
+
+// find returns the running peer of that ID and service.
+func (r *roster) find(id circuit.ID, service string) (*LocalPeer, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.peers[id]
+	return p, ok && p.service == service
+}
+
+// has tells whether the peer is running here.
+func (r *roster) has(id circuit.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.peers[id]
+	return ok
+}
+
+// any returns the running peer of the service that was started first.
+func (r *roster) any(service string) (*LocalPeer, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.anyLocked(service)
+}
+
+func (r *roster) anyLocked(service string) (*LocalPeer, bool) {
+	if ps := r.running[service]; len(ps) > 0 {
+		return ps[0], true
+	}
+	return nil, false
+}
+
+// anyOrStart is any, or else start. Openings that come together find the same
+// peer.
+func (r *roster) anyOrStart(s starter) (*LocalPeer, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, ok := r.anyLocked(s.service); ok {
+		return p, nil
+	}
+	return r.startLocked(s)
+}
+
+// knows tells whether the service is registered.
+func (r *roster) knows(service string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.services[service]
+	return ok
+}
+
+// remove makes a peer that has ended unknown to others.
+func (r *roster) remove(p *LocalPeer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.peers, p.id)
+	ps := slices.DeleteFunc(r.running[p.service], func(q *LocalPeer) bool { return q == p })
+	if len(ps) == 0 {
+		delete(r.running, p.service)
+		return
+	}
+	r.running[p.service] = ps
+}
+
+// returned forgets a peer whose service function has returned.
+func (r *roster) returned(p *LocalPeer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.alive, p)
+	if p.startedBy.IsZero() {
+		return
+	}
+	if r.startedBy[p.startedBy]--; r.startedBy[p.startedBy] == 0 {
+		delete(r.startedBy, p.startedBy)
+	}
+}
+
+// close starts no more peers, and returns those whose service functions have
+// not returned.
+func (r *roster) close() []*LocalPeer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	var ps []*LocalPeer
+	for p := range r.alive {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// all returns the running peers in the order of their start.
+func (r *roster) all() []*LocalPeer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ps []*LocalPeer
+	for _, p := range r.peers {
+		ps = append(ps, p)
+	}
+	slices.SortFunc(ps, func(a, b *LocalPeer) int {
+		return cmp.Or(a.started.Compare(b.started), cmp.Compare(a.PeerID(), b.PeerID()))
+	})
+	return ps
+}
