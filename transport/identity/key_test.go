@@ -26,14 +26,15 @@ func TestKeyNeverPrintsSecrets(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("started", "key", k)
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("started", "key", k, "wrapped", struct{ K *Key }{k})
-	out := log.String()
+	var out strings.Builder
+	out.WriteString(log.String())
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
-		out += fmt.Sprintf(verb+verb+verb, k, *k, struct{ k *Key }{k}) + "\n"
+		fmt.Fprintf(&out, verb+verb+verb+"\n", k, *k, struct{ k *Key }{k})
 	}
 	decimal := strings.Trim(fmt.Sprint(seed[:6]), "[]")
 	for _, secret := range []string{hex.EncodeToString(seed[:6]), decimal, strings.ReplaceAll(decimal, " ", ", ")} {
-		if strings.Contains(strings.ToLower(out), secret) {
-			t.Fatalf("the private key shows:\n%s", out)
+		if strings.Contains(strings.ToLower(out.String()), secret) {
+			t.Fatalf("the private key shows:\n%s", out.String())
 		}
 	}
 	if !strings.Contains(log.String(), "key="+k.ID().String()) {
