@@ -89,7 +89,8 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 type refusalError struct {
 	code   transport.Code
 	reason string
-	holds  uint64 // with CodeDuplicate
+	holds  uint64 // with CodeDuplicate, as is half
+	half   uint64
 }
 
 func (r *refusalError) Error() string { return fmt.Sprintf("%v: %s", r.code, r.reason) }
@@ -145,7 +146,7 @@ func (e *Endpoint) refuseStranger(ctx context.Context, qc *quicgo.Conn, no *refu
 func (e *Endpoint) refuse(ctx context.Context, qc *quicgo.Conn, qs *quicgo.Stream, no *refusalError) {
 	r := refusal{Code: uint64(no.code), Reason: no.reason}
 	if no.code == transport.CodeDuplicate {
-		r.BootNonce, r.Holds = e.self.nonce, no.holds
+		r.BootNonce, r.Holds, r.Half = e.self.nonce, no.holds, no.half
 	}
 	b, err := appendFrame(nil, typeRefusal, &r)
 	if err != nil {
@@ -188,7 +189,7 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 	if c.node == e.self {
 		return e.answerSelf(qs)
 	}
-	if err := e.offer(ctx, c, h.Replace); err != nil {
+	if err := e.offer(c, h); err != nil {
 		if no, ok := errors.AsType[*refusalError](err); ok {
 			e.refuse(ctx, c.qc, qs, no)
 		}
@@ -233,35 +234,27 @@ func (e *Endpoint) answerSelf(qs *quicgo.Stream) error {
 	return &refusalError{code: transport.CodeProtocol, reason: "dialled itself"}
 }
 
-// offer asks the table for c's place, as often as the table says to wait.
-func (e *Endpoint) offer(ctx context.Context, c *conn, replace uint64) error {
-	for {
-		e.mu.Lock()
-		if len(e.queue)+e.reserved >= maxBacklog {
-			e.mu.Unlock()
-			return &refusalError{code: transport.CodeLimit, reason: "too many connections wait to be accepted"}
-		}
-		c.serial = e.table.next()
-		v := e.table.offer(c, replace)
-		if v.wait == nil && v.holds == nil {
-			e.reserved++
+// offer asks the table for c's place.
+func (e *Endpoint) offer(c *conn, h hello) error {
+	e.mu.Lock()
+	if len(e.queue)+e.reserved >= maxBacklog {
+		e.mu.Unlock()
+		return &refusalError{code: transport.CodeLimit, reason: "too many connections wait to be accepted"}
+	}
+	c.serial, c.theirs = e.table.next(), h.Serial
+	v := e.table.offer(c, h.Replace)
+	if v.holds != nil {
+		no := &refusalError{code: transport.CodeDuplicate, reason: "there is a connection already", holds: v.holds.serial}
+		if v.holds.opened.IsZero() {
+			no.half = v.holds.theirs
 		}
 		e.mu.Unlock()
-		switch {
-		case v.holds != nil:
-			return &refusalError{code: transport.CodeDuplicate, reason: "there is a connection already", holds: v.holds.serial}
-		case v.wait == nil:
-			c.lose(v.stale)
-			return nil
-		}
-		select {
-		case <-v.wait:
-		case <-c.qc.Context().Done():
-			return context.Cause(c.qc.Context())
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return no
 	}
+	e.reserved++
+	e.mu.Unlock()
+	c.lose(v.stale)
+	return nil
 }
 
 // withdraw gives back what offer has taken.

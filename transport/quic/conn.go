@@ -31,6 +31,7 @@ type conn struct {
 	// Written before the conn is open, by the goroutine that says hello, and
 	// under Endpoint.mu as far as the table reads them.
 	serial  uint64 // given before hello; names the Conn to the other side
+	theirs  uint64 // the other side's serial, if it has dialled
 	openSeq uint64 // given at the opening
 	opened  time.Time
 

@@ -170,7 +170,7 @@ func (e *Endpoint) run(ctx context.Context, a *attempt) {
 			break
 		}
 		var c *conn
-		if c, err = e.held(ctx, d.node); c != nil || err != nil {
+		if c, err = e.held(ctx, d); c != nil || err != nil {
 			e.settle(a, c, err)
 			return
 		}
@@ -192,20 +192,21 @@ func (e *Endpoint) settle(a *attempt, c *conn, err error) {
 // A duplicateError is a refusal because the other side has a Conn to us.
 type duplicateError struct {
 	node   node
-	holds  uint64
+	holds  uint64 // its number for the connection
+	half   uint64 // our number for it, if it is half open there
 	remote *transport.RemoteError
 }
 
 func (d *duplicateError) Error() string { return d.remote.Error() }
 
 // held returns the Conn that the other side says there is, waiting while it is
-// half open here; nil: it is lost here.
-func (e *Endpoint) held(ctx context.Context, id node) (*conn, error) {
+// half open at either side; nil: it is lost here.
+func (e *Endpoint) held(ctx context.Context, d *duplicateError) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
 	defer cancel()
 	for {
 		e.mu.Lock()
-		v := e.table.duplicate(id)
+		v := e.table.duplicate(d)
 		e.mu.Unlock()
 		if v.wait == nil {
 			return v.holds, nil

@@ -79,7 +79,7 @@ func listen(cfg Config) (*Endpoint, error) {
 	e := &Endpoint{
 		cfg: cfg, self: self, cert: cert, qconf: quicConfig(cfg),
 		closed:   make(chan struct{}),
-		table:    table{self: self, nodes: make(map[node]*entry)},
+		table:    table{self: self, nodes: make(map[node]*entry), greeting: make(map[uint64]chan struct{})},
 		attempts: make(map[target]*attempt),
 		ready:    make(chan struct{}, 1),
 	}

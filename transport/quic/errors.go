@@ -73,7 +73,7 @@ func dialError(ctx context.Context, addr net.Addr, err error) error {
 	if errors.Is(err, transport.ErrSelf) {
 		return err
 	}
-	if _, ok := errors.AsType[*transport.FrameError](err); ok || errors.Is(err, errBadAnswer) {
+	if errors.Is(err, errBadAnswer) {
 		return fmt.Errorf("the node at %v: %w", addr, err)
 	}
 	if refused(err) {

@@ -28,12 +28,16 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 	}
 	stop := interruptible(ctx, qs)
 	defer stop()
-	if err := e.sayHello(c, qs, replace); err != nil {
+	e.mu.Lock()
+	e.table.greet(c)
+	e.mu.Unlock()
+	defer e.decided(c)
+	if err := sayHello(qs, hello{BootNonce: e.self.nonce, Serial: c.serial, Replace: replace}); err != nil {
 		return transport.CodeClosed, c.ended(err)
 	}
 	typ, body, err := transport.ReadFrame(qs, helloLimit)
 	if err != nil {
-		return answerCode(err), c.ended(err)
+		return c.noAnswer(err)
 	}
 	switch typ {
 	case typeRefusal:
@@ -58,12 +62,14 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 	return 0, nil
 }
 
-// answerCode is what to close with when there was no answer to read.
-func answerCode(err error) transport.Code {
-	if _, ok := errors.AsType[*transport.FrameError](err); ok || errors.Is(err, io.EOF) {
-		return transport.CodeProtocol
+// noAnswer says what to close with, and what to tell the caller, when the
+// answer to hello could not be read.
+func (c *conn) noAnswer(err error) (transport.Code, error) {
+	_, broken := errors.AsType[*transport.FrameError](err)
+	if broken || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return transport.CodeProtocol, fmt.Errorf("%w: %w", errBadAnswer, err)
 	}
-	return transport.CodeClosed
+	return transport.CodeClosed, c.ended(err)
 }
 
 // ended prefers what the other side said when it closed the connection to
@@ -75,13 +81,14 @@ func (c *conn) ended(err error) error {
 	return err
 }
 
-func (e *Endpoint) sayHello(c *conn, qs *quicgo.Stream, replace uint64) error {
-	// The number is given before the hello is sent: what was open by then is
-	// gone at the other side, if it says welcome.
+func (e *Endpoint) decided(c *conn) {
 	e.mu.Lock()
-	c.serial = e.table.next()
-	e.mu.Unlock()
-	h := hello{Minor: minor, BootNonce: e.self.nonce, Replace: replace}
+	defer e.mu.Unlock()
+	e.table.decided(c)
+}
+
+func sayHello(qs *quicgo.Stream, h hello) error {
+	h.Minor = minor
 	b, err := appendFrame(nil, typeHello, &h)
 	if err != nil {
 		return err
@@ -103,6 +110,7 @@ func (c *conn) refused(body []byte) error {
 	return &duplicateError{
 		node:   node{key: c.node.key, nonce: r.BootNonce},
 		holds:  r.Holds,
+		half:   r.Half,
 		remote: remote,
 	}
 }

@@ -34,7 +34,8 @@ type hello struct {
 	Minor     uint
 	Features  uint64
 	BootNonce uint64
-	Replace   uint64 // refusal.Holds of the Conn that the dialler has lost; 0: none
+	Serial    uint64 // the dialler's number for the connection, never 0
+	Replace   uint64 // refusal.Holds of the connection that the dialler has lost; 0: none
 }
 
 // A welcome is the acceptor's yes. The dialler takes it by ending the stream.
@@ -50,16 +51,18 @@ type refusal struct {
 	Reason string // at most transport.MaxReason bytes
 
 	// With transport.CodeDuplicate only, so that strangers learn nothing:
-	// which node refuses, and its number for the Conn that it holds.
+	// which node refuses, its number for the connection that it holds, and
+	// if that one is still half open the dialler's number for it, else 0.
 	BootNonce uint64
 	Holds     uint64
+	Half      uint64
 }
 
 // How many elements this minor knows of each tuple.
 const (
-	helloLen   = 4
+	helloLen   = 5
 	welcomeLen = 3
-	refusalLen = 4
+	refusalLen = 5
 )
 
 // appendFrame appends the frame of one of the tuples above to dst.

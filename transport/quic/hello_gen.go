@@ -15,11 +15,12 @@ const (
 // MarshalMsg implements msgp.Marshaler
 func (z *hello) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
+	// array header, size 5
+	o = append(o, 0x95)
 	o = msgp.AppendUint(o, z.Minor)
 	o = msgp.AppendUint64(o, z.Features)
 	o = msgp.AppendUint64(o, z.BootNonce)
+	o = msgp.AppendUint64(o, z.Serial)
 	o = msgp.AppendUint64(o, z.Replace)
 	return
 }
@@ -32,8 +33,8 @@ func (z *hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+	if zb0001 != 5 {
+		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
 		return
 	}
 	z.Minor, bts, err = msgp.ReadUintBytes(bts)
@@ -51,6 +52,11 @@ func (z *hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "BootNonce")
 		return
 	}
+	z.Serial, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Serial")
+		return
+	}
 	z.Replace, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Replace")
@@ -62,19 +68,20 @@ func (z *hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *hello) Msgsize() (s int) {
-	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }
 
 // MarshalMsg implements msgp.Marshaler
 func (z *refusal) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
+	// array header, size 5
+	o = append(o, 0x95)
 	o = msgp.AppendUint64(o, z.Code)
 	o = msgp.AppendString(o, z.Reason)
 	o = msgp.AppendUint64(o, z.BootNonce)
 	o = msgp.AppendUint64(o, z.Holds)
+	o = msgp.AppendUint64(o, z.Half)
 	return
 }
 
@@ -86,8 +93,8 @@ func (z *refusal) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+	if zb0001 != 5 {
+		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
 		return
 	}
 	z.Code, bts, err = msgp.ReadUint64Bytes(bts)
@@ -110,13 +117,18 @@ func (z *refusal) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Holds")
 		return
 	}
+	z.Half, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Half")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *refusal) Msgsize() (s int) {
-	s = 1 + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Reason) + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Reason) + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }
 

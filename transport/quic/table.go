@@ -27,18 +27,23 @@ func (n node) publicKey() ed25519.PublicKey { return bytes.Clone(n.key[:]) }
 //
 // A connection that this side accepted is half open from welcome until the
 // dialler has taken the welcome. There is at most one half-open and one open
-// connection to a node; who comes second is told to wait, or about the first.
+// connection to a node; who comes second is told about the first.
 //
 // The arguments that follow rest on two facts. A: a dialler that is refused as
-// a duplicate finds the other side's Conn in its own table, open or half open,
-// unless it has lost it; so it never has to guess how long to wait. B: the
-// acceptor says welcome only while it has neither an open nor a half-open
-// connection to the dialler, so a welcome to a later hello means that an
-// earlier Conn is gone over there.
+// a duplicate knows the connection that the other side holds, open or half
+// open, or is still greeting on it, unless it has lost it; so it never has to
+// guess how long to wait, and only what is lost is replaced. B: the acceptor
+// says welcome only while it has neither an open nor a half-open connection to
+// the dialler, so a welcome to a later hello means that an earlier Conn is
+// gone over there.
 type table struct {
 	self  node
 	nodes map[node]*entry
 	seq   uint64 // last number given to a hello or an opening
+
+	// greeting has the numbers of the connections this side has dialled and
+	// on which it has not decided yet. The channel is closed when it has.
+	greeting map[uint64]chan struct{}
 }
 
 // An entry is what the table knows of one node; there is none without a Conn.
@@ -89,20 +94,21 @@ func (n *entry) next() <-chan struct{} {
 }
 
 // offer decides about the hello of c, which the other side has dialled.
-// replace is the number of the Conn that the other side has lost.
+// replace is the number of the connection that the other side has lost.
 func (t *table) offer(c *conn, replace uint64) verdict {
-	if n := t.nodes[c.node]; n != nil && n.half != nil {
-		return verdict{wait: n.next()}
-	} else if n != nil && n.open != nil && n.open.serial != replace {
-		return verdict{holds: n.open}
+	n := t.at(c.node)
+	for _, has := range []*conn{n.half, n.open} {
+		if has != nil && has.serial != replace {
+			return verdict{holds: has}
+		}
 	}
 	v := verdict{stale: t.restarted(c)}
-	n := t.at(c.node)
-	if n.open != nil {
-		v.stale = append(v.stale, n.open)
-		n.open = nil
+	for _, lost := range []*conn{n.half, n.open} {
+		if lost != nil {
+			v.stale = append(v.stale, lost)
+		}
 	}
-	n.half = c
+	n.half, n.open = c, nil
 	t.settled(c.node, n)
 	return v
 }
@@ -144,17 +150,33 @@ func (t *table) take(c *conn) verdict {
 	return v
 }
 
-// duplicate decides what a refusal as a duplicate of a Conn to id means (A):
-// there it is, or it is about to open, or it is lost and to be replaced.
-func (t *table) duplicate(id node) verdict {
-	n := t.nodes[id]
+// duplicate decides what a refusal as a duplicate means (A): the connection is
+// there, or about to open, or it is lost and to be replaced.
+func (t *table) duplicate(d *duplicateError) verdict {
+	if undecided := t.greeting[d.half]; undecided != nil {
+		return verdict{wait: undecided}
+	}
+	n := t.nodes[d.node]
 	switch {
-	case n == nil:
+	case n == nil, d.half != 0 && (n.open == nil || n.open.serial != d.half):
 		return verdict{}
-	case n.half != nil:
+	case d.half == 0 && n.half != nil:
 		return verdict{wait: n.next()}
 	}
 	return verdict{holds: n.open}
+}
+
+// greet gives c, which this side has dialled, its number. What is open by then
+// is gone at the other side, if it says welcome.
+func (t *table) greet(c *conn) {
+	c.serial = t.next()
+	t.greeting[c.serial] = make(chan struct{})
+}
+
+// decided ends what greet began.
+func (t *table) decided(c *conn) {
+	close(t.greeting[c.serial])
+	delete(t.greeting, c.serial)
 }
 
 // forget drops c, wherever it stands.

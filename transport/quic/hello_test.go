@@ -1,0 +1,165 @@
+package quic
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"ckt.local/transport"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// frames are one of each frame, with values that show in the bytes.
+func frames() map[string]struct {
+	typ transport.FrameType
+	m   msgp.Marshaler
+} {
+	return map[string]struct {
+		typ transport.FrameType
+		m   msgp.Marshaler
+	}{
+		"hello":         {typeHello, &hello{Minor: 0, Features: 0, BootNonce: 0x1122334455667788, Serial: 1}},
+		"hello_replace": {typeHello, &hello{Minor: 1, Features: 6, BootNonce: 1, Serial: 9, Replace: 300}},
+		"welcome":       {typeWelcome, &welcome{Minor: 0, Features: 0, BootNonce: 0x8877665544332211}},
+		"refused":       {typeRefusal, &refusal{Code: uint64(transport.CodeRefused), Reason: "this key is not authorised"}},
+		"duplicate":     {typeRefusal, &refusal{Code: uint64(transport.CodeDuplicate), Reason: "there is a connection already", BootNonce: 7, Holds: 3, Half: 2}},
+	}
+}
+
+func TestGoldenFrames(t *testing.T) {
+	for name, frame := range frames() {
+		got, err := appendFrame(nil, frame.typ, frame.m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join("testdata", name+".hex")
+		if *update {
+			if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.TrimSpace(string(text)); hex.EncodeToString(got) != want {
+			t.Errorf("%s: the bytes are\n%x, the golden file has\n%s", name, got, want)
+		}
+	}
+}
+
+func TestLongestFrameFits(t *testing.T) {
+	for _, m := range []msgp.Marshaler{
+		&hello{Minor: math.MaxUint, Features: math.MaxUint64, BootNonce: math.MaxUint64, Serial: math.MaxUint64, Replace: math.MaxUint64},
+		&refusal{Code: math.MaxUint64, Reason: strings.Repeat("r", transport.MaxReason), BootNonce: math.MaxUint64, Holds: math.MaxUint64, Half: math.MaxUint64},
+	} {
+		b, err := appendFrame(nil, 1, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, size, err := transport.ParseFrame(b, helloLimit); err != nil || size != len(b) {
+			t.Errorf("a frame of %d bytes does not fit: %v", len(b), err)
+		}
+	}
+}
+
+func TestNewerMinor(t *testing.T) {
+	// A newer minor appends elements of any kind: what is known is read.
+	b := msgp.AppendArrayHeader(nil, helloLen+2)
+	for i := range uint64(helloLen) {
+		b = msgp.AppendUint64(b, i+1)
+	}
+	b = msgp.AppendString(b, "new")
+	b = msgp.AppendMapHeader(b, 1<<30)
+	h, err := parseHello(b)
+	if want := (hello{Minor: 1, Features: 2, BootNonce: 3, Serial: 4, Replace: 5}); err != nil || h != want {
+		t.Errorf("read %+v, %v; want %+v", h, err, want)
+	}
+}
+
+func TestBrokenHello(t *testing.T) {
+	ok, err := (&hello{Minor: 1, Features: 2, BootNonce: 3, Serial: 4, Replace: 5}).MarshalMsg(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{
+		"empty":              {},
+		"no array":           {0xc0},
+		"too few elements":   {0x92, 1, 2},
+		"wrong kind":         {0x95, 1, 2, 0xa1, 'x', 4, 5},
+		"negative":           {0x95, 1, 2, 0xff, 4, 5},
+		"cut short":          ok[:len(ok)-1],
+		"bytes after it":     append(bytes.Clone(ok), 0),
+		"array of 2³²−1":     {0xdd, 0xff, 0xff, 0xff, 0xff},
+		"only the newer end": {0x97},
+	} {
+		if h, err := parseHello(b); err == nil {
+			t.Errorf("%s: read as %+v", name, h)
+		}
+	}
+}
+
+func FuzzHello(f *testing.F) {
+	for _, frame := range frames() {
+		b, err := frame.m.MarshalMsg(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte{0xdd, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0x95, 1, 0xdb, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > helloLimit {
+			return
+		}
+		fuzzTuple(t, b, parseHello, func(h hello) msgp.Marshaler { return &h })
+		fuzzTuple(t, b, parseWelcome, func(w welcome) msgp.Marshaler { return &w })
+		fuzzTuple(t, b, parseRefusal, func(r refusal) msgp.Marshaler { return &r })
+	})
+}
+
+// fuzzTuple checks that what parses is the same after another round.
+func fuzzTuple[T comparable](t *testing.T, b []byte, parse func([]byte) (T, error), marshaler func(T) msgp.Marshaler) {
+	v, err := parse(b)
+	if err != nil {
+		return
+	}
+	out, err := marshaler(v).MarshalMsg(nil)
+	if err != nil {
+		t.Fatalf("%+v cannot be written: %v", v, err)
+	}
+	if again, err := parse(out); err != nil || again != v {
+		t.Fatalf("%+v was read again as %+v, %v", v, again, err)
+	}
+}
+
+func TestHelloAllocations(t *testing.T) {
+	// Whatever the bytes claim, reading them costs about as much as they are long.
+	for _, b := range [][]byte{
+		{0xdd, 0xff, 0xff, 0xff, 0xff},
+		{0x95, 1, 0xdb, 0xff, 0xff, 0xff, 0xff},
+		{0x95, 1, 0xdf, 0xff, 0xff, 0xff, 0xff},
+	} {
+		const runs = 100
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			parseHello(b)
+			parseRefusal(b)
+		}
+		runtime.ReadMemStats(&after)
+		if n := (after.TotalAlloc - before.TotalAlloc) / runs; n > 4096 {
+			t.Errorf("%x: %d bytes are allocated", b, n)
+		}
+	}
+}
