@@ -151,8 +151,9 @@ func (n *Node) RemoteAddr() string { return n.remote }
 
 // Connect connects to the node at addr and returns its ID: a host:port, a
 // URL, or the ID of a node that is connected already. It returns when both
-// sides have agreed; a connection that is there already, whoever dialled it,
-// is not made anew. If ctx has no deadline it waits for 10 s.
+// sides have agreed, so that either can reach the other; a connection that is
+// there already, whoever dialled it, is not made anew. If ctx has no deadline
+// it waits for 10 s.
 //
 // Errors: [URLError]; [ErrNotConnected] for a node ID without an address;
 // [transport.ErrUnreachable]; [transport.RemoteError] with CodeRefused if the
@@ -175,7 +176,14 @@ func (n *Node) connect(ctx context.Context, addr string) (*link, error) {
 	}
 	ctx, cancel := n.withDeadline(ctx)
 	defer cancel()
-	return n.reach(ctx, t)
+	l, err := n.reach(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	// The other side learns a moment later than this one that the connection
+	// is open. Once it has answered, it can reach this node in turn.
+	n.wordOf(ctx, l)
+	return l, nil
 }
 
 // withDeadline bounds a caller's ctx by the default wait, unless it has a
