@@ -101,7 +101,7 @@ func rawTransport(t *testing.T) *quicgo.Transport {
 	return tr
 }
 
-func seconds(t *testing.T, n int) context.Context {
+func seconds(t testing.TB, n int) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n)*time.Second)
 	t.Cleanup(cancel)
 	return ctx

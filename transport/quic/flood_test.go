@@ -1,0 +1,134 @@
+package quic
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+)
+
+// deafSocket sends and never hears: the sender of packets with a false address.
+type deafSocket struct {
+	net.PacketConn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (d *deafSocket) ReadFrom([]byte) (int, net.Addr, error) {
+	<-d.closed
+	return 0, nil, net.ErrClosed
+}
+
+func (d *deafSocket) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.PacketConn.Close()
+}
+
+// SetReadDeadline is how quic-go ends its reading.
+func (d *deafSocket) SetReadDeadline(time.Time) error {
+	d.once.Do(func() { close(d.closed) })
+	return nil
+}
+
+func udp(t *testing.T) *net.UDPConn {
+	t.Helper()
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pc
+}
+
+func endpoint(t *testing.T) *Endpoint {
+	t.Helper()
+	key, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Listen(Config{Conn: udp(t), Key: key, Authorize: func(ed25519.PublicKey, net.Addr) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+func TestHandshakeFlood(t *testing.T) {
+	e := endpoint(t)
+	d := &deafSocket{PacketConn: udp(t), closed: make(chan struct{})}
+	tr := &quicgo.Transport{Conn: d}
+	var wg sync.WaitGroup
+	defer func() {
+		tr.Close()
+		d.Close()
+		wg.Wait()
+	}()
+	const flood = 300
+	for range flood {
+		wg.Go(func() {
+			tr.Dial(t.Context(), e.Addr(), e.dialTLS(e.Addr(), e.Key()), &quicgo.Config{HandshakeIdleTimeout: time.Second})
+		})
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for e.unfinished.Load() <= retryAbove && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	if n := e.unfinished.Load(); n <= retryAbove {
+		t.Fatalf("%d unfinished handshakes: the flood did not come", n)
+	}
+	// From here on an address has to be proved. An honest dialler does.
+	other := endpoint(t)
+	if _, err := other.Dial(t.Context(), e.Addr().String(), e.Key()); err != nil {
+		t.Fatalf("Dial in the flood: %v", err)
+	}
+	if n := e.unfinished.Load(); n > retryAbove+2 {
+		t.Errorf("%d handshakes are unfinished, want no more than %d", n, retryAbove+2)
+	}
+}
+
+func TestNobodyAccepts(t *testing.T) {
+	e := endpoint(t)
+	dial := func() (*Endpoint, error) {
+		a := endpoint(t)
+		_, err := a.Dial(t.Context(), e.Addr().String(), e.Key())
+		return a, err
+	}
+	var first *Endpoint
+	for i := range maxBacklog {
+		a, err := dial()
+		if err != nil {
+			t.Fatalf("Dial %d: %v", i, err)
+		}
+		if first == nil {
+			first = a
+		}
+	}
+	_, err := dial()
+	if r, ok := errors.AsType[*transport.RemoteError](err); !ok || r.Code != transport.CodeLimit {
+		t.Fatalf("Dial beyond the backlog: %v, want CodeLimit", err)
+	}
+	// A Conn that ends leaves the queue, so does one that is accepted.
+	gone, err := e.connected(first.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	<-gone.Context().Done()
+	if _, err := dial(); err != nil {
+		t.Errorf("Dial after a Conn has ended: %v", err)
+	}
+	if _, err := e.Accept(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(); err != nil {
+		t.Errorf("Dial after Accept: %v", err)
+	}
+}
