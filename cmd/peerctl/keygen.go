@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"ckt.local/transport/identity"
+)
+
+func keygenCmd(a *app) *cobra.Command {
+	var out, comment string
+	var encrypt bool
+	cmd := &cobra.Command{
+		Use:   "keygen [--out FILE]",
+		Short: "Make a node key",
+		Long: `Make a node key, write it to FILE (mode 0600) and its public line to FILE.pub,
+and print the node ID. Files that exist are never overwritten. The format is
+OpenSSH's: "ssh-keygen -t ed25519" makes keys that are as good.`,
+		Example: "  peerctl keygen\n  peerctl keygen --encrypt --out ~/keys/laptop",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			path := out
+			if path == "" {
+				var err error
+				if path, err = a.keyPath(); err != nil {
+					return err
+				}
+			}
+			var phrase []byte
+			if encrypt {
+				var err error
+				if phrase, err = a.newPassphrase(); err != nil {
+					return err
+				}
+			}
+			return a.keygen(path, phrase, comment)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "the key `FILE` to write (default that of --key)")
+	cmd.Flags().StringVar(&comment, "comment", "", "a `TEXT` to know the key by")
+	cmd.Flags().BoolVar(&encrypt, "encrypt", false, "protect the key with a passphrase: $CKT_PASSPHRASE, or asked for")
+	return cmd
+}
+
+func (a *app) keygen(path string, phrase []byte, comment string) error {
+	key, err := identity.Generate()
+	if err != nil {
+		return err
+	}
+	if err := identity.WriteKeyFile(path, key, phrase, comment); err != nil {
+		return err
+	}
+	return a.print(keyResult{ID: key.ID().String(), File: path, Public: path + ".pub"})
+}
+
+// newPassphrase gets the passphrase of a key that is being made. An empty one
+// would leave the key open against the user's wish.
+func (a *app) newPassphrase() ([]byte, error) {
+	if phrase, ok := os.LookupEnv("CKT_PASSPHRASE"); ok {
+		if phrase == "" {
+			return nil, errors.New("CKT_PASSPHRASE is empty")
+		}
+		return []byte(phrase), nil
+	}
+	first, err := a.ask("new passphrase")
+	if err != nil {
+		return nil, err
+	}
+	again, err := a.ask("once more")
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 || !bytes.Equal(first, again) {
+		return nil, errors.New("the passphrase is empty, or not the same twice")
+	}
+	return first, nil
+}
+
+// keyResult tells which key there is.
+type keyResult struct {
+	ID     string `json:"id"`
+	File   string `json:"file,omitempty"`
+	Public string `json:"public,omitempty"`
+}
+
+func (r keyResult) text(w io.Writer) error {
+	_, err := fmt.Fprintln(w, r.ID)
+	return err
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func pingCmd(a *app) *cobra.Command {
+	var count int
+	cmd := &cobra.Command{
+		Use:   "ping ADDR [-n N]",
+		Short: "Measure round-trip times over a circuit",
+		Long: `Measure N round trips over one circuit to the node at ADDR, one after the other,
+and print their minimum, median and 99th percentile. Interrupted, it prints
+what there is, and exits with 1.`,
+		Example: "  peerctl ping build7:4242 -n 1000",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if count < 1 {
+				return usagef("-n must be at least 1")
+			}
+			return a.ping(cmd.Context(), args[0], count)
+		},
+	}
+	cmd.Flags().IntVarP(&count, "count", "n", 100, "how many round trips")
+	return cmd
+}
+
+func (a *app) ping(ctx context.Context, addr string, count int) error {
+	s, err := a.connect(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	show := !a.asJSON && isTerminal(a.stderr)
+	var rtts []time.Duration
+	err = s.node.PeerAPI.Ping(ctx, addr, count, func(rtt time.Duration) {
+		rtts = append(rtts, rtt)
+		if show {
+			fmt.Fprintf(a.stderr, "\r%d of %d: %v\x1b[K", len(rtts), count, rtt)
+		}
+	})
+	if show {
+		fmt.Fprint(a.stderr, "\r\x1b[K")
+	}
+	if len(rtts) > 0 {
+		if e := a.print(newPingResult(rtts)); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// connect is dial, and a connection to the node at addr.
+func (a *app) connect(ctx context.Context, addr string) (*session, error) {
+	a.addr = addr
+	s, err := a.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	if _, err := s.node.Connect(wait, addr); err != nil {
+		_ = s.close() // the connection's error is the one to tell
+		return nil, err
+	}
+	return s, nil
+}
+
+type pingResult struct {
+	Count  int     `json:"count"`
+	Min    float64 `json:"min_ms"`
+	Median float64 `json:"median_ms"`
+	P99    float64 `json:"p99_ms"`
+}
+
+// newPingResult sorts rtts, of which there is at least one. Percentiles are
+// by nearest rank: each is a time that was measured.
+func newPingResult(rtts []time.Duration) pingResult {
+	slices.Sort(rtts)
+	rank := func(percent int) float64 {
+		i := (len(rtts)*percent + 99) / 100
+		return float64(rtts[max(i, 1)-1]) / float64(time.Millisecond)
+	}
+	return pingResult{Count: len(rtts), Min: rank(0), Median: rank(50), P99: rank(99)}
+}
+
+func (r pingResult) text(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "%d round trips: min %.3f ms, median %.3f ms, p99 %.3f ms\n", r.Count, r.Min, r.Median, r.P99)
+	return err
+}

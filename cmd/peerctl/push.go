@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ckt.local/peer/files"
+)
+
+const pushHelp = `Stream the file, or what is in the directory, at PATH to the files peer at
+PEERURL, one circuit per file, several at once. Each file is verified end to
+end with BLAKE3 and appears there only when it is whole. Files keep their
+permission bits and modification times.
+
+Symbolic links, devices, pipes and sockets are skipped, and said so. A file
+that fails does not stop the others: each is named, and the exit code is 1.`
+
+func pushCmd(a *app) *cobra.Command {
+	var opts files.PushOptions
+	cmd := &cobra.Command{
+		Use:     "push PATH PEERURL",
+		Short:   "Stream a file or a directory tree to a files peer",
+		Long:    pushHelp,
+		Example: "  inbox=$(peerctl start-remote-peer files build7:4242)\n  peerctl push ./photos $inbox --into photos",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if opts.Parallel < 1 {
+				return usagef("--parallel must be at least 1")
+			}
+			return a.push(cmd.Context(), args[0], args[1], opts)
+		},
+	}
+	cmd.Flags().IntVar(&opts.Parallel, "parallel", 8, "how many files are under way at once")
+	cmd.Flags().StringVar(&opts.Into, "into", "", "the `SUBDIR` of the receiver's directory to put everything in")
+	return cmd
+}
+
+func (a *app) push(ctx context.Context, path, peerURL string, opts files.PushOptions) error {
+	if err := a.aim(peerURL); err != nil {
+		return err
+	}
+	s, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	opts.OpenTimeout = a.timeout
+	m := a.newMeter()
+	if m != nil {
+		opts.Progress = func(p files.Progress) { m.update(p.Bytes, p.TotalBytes) }
+	}
+	report, err := files.Push(ctx, s.me, peerURL, path, opts)
+	m.close()
+	if e, ok := errors.AsType[*files.PathError](err); ok {
+		return &usageError{err: e} // --into is no path
+	}
+	a.warnSkipped(report.Skipped)
+	for _, f := range report.Failed {
+		a.say("peerctl: %v", f)
+	}
+	if e := a.print(newPushResult(report)); err == nil {
+		err = e
+	}
+	if err == nil && len(report.Failed) > 0 {
+		err = fmt.Errorf("%d of %d were not pushed", len(report.Failed), len(report.Failed)+report.Files+report.Dirs)
+	}
+	return err
+}
+
+// warnSkipped names the first few of what was left out.
+func (a *app) warnSkipped(paths []string) {
+	const most = 10
+	if len(paths) == 0 {
+		return
+	}
+	names := strings.Join(paths[:min(len(paths), most)], ", ")
+	if len(paths) > most {
+		names += ", …"
+	}
+	a.say("skipped %d that are no regular files: %s", len(paths), names)
+}
+
+type pushResult struct {
+	Files   int        `json:"files"`
+	Dirs    int        `json:"dirs"`
+	Bytes   int64      `json:"bytes"`
+	Seconds float64    `json:"seconds"`
+	Skipped []string   `json:"skipped"`
+	Failed  []pushFail `json:"failed"`
+}
+
+type pushFail struct {
+	Path    string `json:"path"`
+	Code    string `json:"code,omitempty"` // the receiver's; see files.Code
+	Message string `json:"message"`
+}
+
+func newPushResult(r files.Report) pushResult {
+	res := pushResult{
+		Files: r.Files, Dirs: r.Dirs, Bytes: r.Bytes, Seconds: r.Elapsed.Seconds(),
+		Skipped: r.Skipped, Failed: []pushFail{},
+	}
+	if res.Skipped == nil {
+		res.Skipped = []string{}
+	}
+	for _, f := range r.Failed {
+		fail := pushFail{Path: f.Path, Message: f.Err.Error()}
+		if e, ok := errors.AsType[*files.RemoteError](f.Err); ok {
+			fail.Code = string(e.Code)
+		}
+		res.Failed = append(res.Failed, fail)
+	}
+	return res
+}
+
+func (r pushResult) text(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "%d files, %d bytes, %.2f s\n", r.Files, r.Bytes, r.Seconds)
+	return err
+}

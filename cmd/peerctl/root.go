@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ckt.local/transport/identity"
+)
+
+const rootHelp = `peerctl runs nodes, starts peers on them, and streams data over circuits.
+
+Nodes know one another by key. The first command that needs a key makes one, in
+the user's configuration directory. A node trusts its own key, so a copy of the
+key file makes all machines of one person trust one another; other keys are
+listed in authorized_peers, see "peerctl authorize".
+
+An ADDR is HOST:PORT, or a node's URL as "peerctl serve" prints it: the URL
+pins the node's key, so nobody else can answer in its place.
+
+A key with a passphrase is used from a running ssh-agent that holds it, or
+opened with $CKT_PASSPHRASE, or with what is typed on the terminal.
+
+Exit codes:
+  0  done
+  1  failed, or interrupted
+  2  wrong usage, a malformed URL included
+  3  refused or not authorised, by the other node or by this one; also when
+     another node than the one in the URL answers
+  4  unreachable, timed out, or lost on the way
+
+With --json, results are JSON on stdout, and an error is one object on stderr:
+{"error":{"code":…,"exit":…,"message":…,"hint":…}}`
+
+// app is one run of the program. The goroutine that runs the command owns it.
+type app struct {
+	stdin          *os.File
+	stdout, stderr *os.File
+
+	keyFile    string
+	authorized string
+	asJSON     bool
+	timeout    time.Duration
+
+	running bool            // the arguments were understood: what fails now is no usage error
+	self    identity.NodeID // who we are, once the key is loaded
+	service string          // what the command wants of the other node, for hints
+	addr    string          // where, for hints
+}
+
+// run is the program. It returns the exit code.
+func run(args []string) int {
+	// A closed pipe behind stdout is an error of write, not the end.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := withSignals()
+	defer stop()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	cmd := newRoot(a)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	if slices.Contains(args, "--json") {
+		a.asJSON = true // also if the arguments were not read that far
+	}
+	return a.exit(ctx, err)
+}
+
+// withSignals returns the context that every command obeys. The first
+// interrupt ends it, and the command cleans up; the second ends the process.
+func withSignals() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	keep := context.AfterFunc(ctx, func() {
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		<-again
+		os.Exit(exitFailed)
+	})
+	return ctx, func() {
+		keep()
+		stop()
+	}
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "peerctl",
+		Short:         "Run nodes, start peers, stream data and files over circuits",
+		Long:          rootHelp,
+		Example:       "  peerctl demo\n  peerctl serve --dir /srv/inbox",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.running = true
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.keyFile, "key", "", "the node's key `FILE` (default "+shown("id_ed25519")+")")
+	flags.StringVar(&a.authorized, "authorized", "", "who may do what here: `FILE` (default "+shown("authorized_peers")+")")
+	flags.BoolVar(&a.asJSON, "json", false, "print results and errors as JSON")
+	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for another node's answer")
+	root.AddCommand(
+		keygenCmd(a), idCmd(a), authorizeCmd(a),
+		serveCmd(a), startCmd(a), sendCmd(a), pushCmd(a),
+		lsCmd(a), pingCmd(a), demoCmd(a), demoNodeCmd(a), versionCmd(a),
+	)
+	return root
+}
+
+// shown is the default path of a file for the help.
+func shown(name string) string {
+	path, err := inConfig(name)
+	if err != nil {
+		return "ckt/" + name + " in the configuration directory"
+	}
+	return path
+}
+
+func inConfig(name string) (string, error) {
+	dir, err := identity.DefaultDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// keyPath is the key file of this run.
+func (a *app) keyPath() (string, error) {
+	if a.keyFile != "" {
+		return a.keyFile, nil
+	}
+	return inConfig("id_ed25519")
+}
+
+// authorizedPath is the authorized_peers file of this run.
+func (a *app) authorizedPath() (string, error) {
+	if a.authorized != "" {
+		return a.authorized, nil
+	}
+	return inConfig("authorized_peers")
+}

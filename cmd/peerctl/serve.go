@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ckt.local/cmd/internal/node"
+	"ckt.local/peer/echo"
+	"ckt.local/peer/files"
+)
+
+func serveCmd(a *app) *cobra.Command {
+	var cfg node.Config
+	cmd := &cobra.Command{
+		Use:   "serve [--listen HOST:PORT] [--service NAME]… [--dir DIR]",
+		Short: "Run a node with the built-in services",
+		Long: `Run a node. The first line on stdout is the node's URL; what happens goes to
+stderr. The built-in services are "echo", which sends back what it gets, and
+"files", which receives files into DIR. They are registered, and started when
+another node asks for it. Without --service it is echo, and files if there is
+a --dir.
+
+SIGINT and SIGTERM end the node after what is queued has been delivered; a
+second one ends it at once.`,
+		Example: "  peerctl serve --dir /srv/inbox\n  peerctl serve --listen 127.0.0.1:0 --service echo",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.serve(cmd.Context(), cfg)
+		},
+	}
+	cmd.Flags().StringVar(&cfg.Listen, "listen", ":4242", "the UDP `HOST:PORT` to listen on; port 0 is any free one")
+	cmd.Flags().StringArrayVar(&cfg.Services, "service", nil, "a built-in service's `NAME`; may be repeated")
+	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "the `DIR` that files are received into")
+	return cmd
+}
+
+// pickServices completes and checks what is to be served.
+func pickServices(cfg node.Config) ([]string, error) {
+	services := slices.Compact(slices.Sorted(slices.Values(cfg.Services)))
+	if len(services) == 0 {
+		services = []string{echo.Name}
+		if cfg.Dir != "" {
+			services = append(services, files.Name)
+		}
+	}
+	if slices.Contains(services, files.Name) && cfg.Dir == "" {
+		return nil, usagef("the service %q needs --dir DIR: where are the files to go?", files.Name)
+	}
+	if cfg.Dir != "" && !slices.Contains(services, files.Name) {
+		return nil, usagef("--dir is for the service %q, which is not among --service", files.Name)
+	}
+	return services, nil
+}
+
+func (a *app) serve(ctx context.Context, cfg node.Config) error {
+	var err error
+	if cfg.Services, err = pickServices(cfg); err != nil {
+		return err
+	}
+	key, err := a.loadKey()
+	if err != nil {
+		return err
+	}
+	defer key.Close()
+	cfg.Identity = key.Key
+	if cfg.Authorized, err = a.authorizedPath(); err != nil {
+		return err
+	}
+	cfg.Logger = a.logger()
+	n, err := node.New(cfg)
+	if err != nil {
+		return err
+	}
+	cfg.Logger.Info("serving", "services", strings.Join(cfg.Services, ","), "addr", n.Addr(), "authorized", cfg.Authorized)
+	err = a.print(serveResult{URL: n.URL(), ID: n.ID().String(), Services: cfg.Services})
+	if err == nil {
+		<-ctx.Done()
+		cfg.Logger.Info("draining")
+	}
+	if e := n.Close(); e != nil {
+		// A peer that vanished with data under way must not make an orderly
+		// end look like a failure.
+		cfg.Logger.Warn("not everything was delivered", "err", e)
+	}
+	return err
+}
+
+func (a *app) logger() *slog.Logger {
+	if a.asJSON {
+		return slog.New(slog.NewJSONHandler(a.stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, nil))
+}
+
+type serveResult struct {
+	URL      string   `json:"url"`
+	ID       string   `json:"id"`
+	Services []string `json:"services"`
+}
+
+func (r serveResult) text(w io.Writer) error {
+	_, err := fmt.Fprintln(w, r.URL)
+	return err
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/term"
+
+	"ckt.local/circuit"
+	"ckt.local/cmd/internal/node"
+	"ckt.local/peer"
+)
+
+// loadKey gets the key of this run, and makes it if there is none.
+func (a *app) loadKey() (*node.Key, error) {
+	path, err := a.keyPath()
+	if err != nil {
+		return nil, err
+	}
+	key, err := node.LoadKey(node.KeySource{
+		Path:        path,
+		AgentSocket: os.Getenv("SSH_AUTH_SOCK"),
+		Passphrase:  a.passphrase,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if key.Created {
+		a.say("made a key: %s\nthis node is %v", path, key.ID())
+	}
+	a.self = key.ID()
+	return key, nil
+}
+
+// passphrase gets the passphrase of an encrypted key.
+func (a *app) passphrase(path string) ([]byte, error) {
+	if phrase, ok := os.LookupEnv("CKT_PASSPHRASE"); ok {
+		return []byte(phrase), nil
+	}
+	return a.ask("passphrase of " + path)
+}
+
+// ask reads a secret from the terminal. stdin may be the data to send, so it
+// is not what decides: the terminal is asked itself.
+func (a *app) ask(what string) ([]byte, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, errors.New("there is no terminal to ask for the passphrase")
+	}
+	defer tty.Close()
+	fmt.Fprintf(tty, "%s: ", what)
+	defer fmt.Fprintln(tty)
+	return term.ReadPassword(int(tty.Fd()))
+}
+
+// A session is a node that exists for one command, with a peer to open
+// circuits from.
+type session struct {
+	node *peer.Node
+	key  *node.Key
+	me   *peer.LocalPeer
+}
+
+// clientService is the service that a command's own peer runs.
+const clientService = "peerctl"
+
+// dial makes a session. It ends with close; the peer ends with ctx, too.
+func (a *app) dial(ctx context.Context) (*session, error) {
+	key, err := a.loadKey()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{key: key}
+	authorized, err := a.authorizedPath()
+	if err == nil {
+		s.node, err = node.New(node.Config{Identity: key.Key, Authorized: authorized})
+	}
+	if err == nil {
+		err = s.node.PeerAPI.RegisterPeerServiceFunc(clientService, turnAway)
+	}
+	if err == nil {
+		s.me, err = s.node.PeerAPI.StartLocalPeer(ctx, clientService)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// close delivers what is queued and ends the node.
+func (s *session) close() error {
+	var err error
+	if s.node != nil {
+		err = s.node.Close()
+	}
+	return errors.Join(err, s.key.Close())
+}
+
+// turnAway is the service of a peer that only opens circuits itself.
+func turnAway(_ *peer.LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error {
+	for {
+		select {
+		case <-ctx0.Done():
+			return nil
+		case c := <-newCircuitCh:
+			c.CloseWith(errors.New("this peer takes no circuits"))
+		}
+	}
+}
+
+// aim notes what the command wants of whom, for hints, and refuses what is no
+// URL of a service.
+func (a *app) aim(peerURL string) error {
+	u, err := peer.ParseURL(peerURL)
+	if err != nil {
+		return err
+	}
+	if u.Service == "" {
+		return usagef("%s names no service: a peer's URL is ckt://NODE@HOST:PORT/SERVICE/PEER", peerURL)
+	}
+	a.service = u.Service
+	a.addr = peer.URL{Node: u.Node, Addr: u.Addr}.String()
+	return nil
+}
