@@ -23,6 +23,7 @@ type links struct {
 type link struct {
 	*circuit.Link
 	conn  transport.Conn
+	self  bool            // one of the two ends of a connection to this node itself
 	names map[string]bool // guarded by links.mu; addresses that were dialled and led here
 
 	// word is what the other node says its address is, "" before it was
@@ -50,15 +51,20 @@ func (n *Node) adopt(conn transport.Conn, addr string) (*link, error) {
 	case l == nil && conn.Context().Err() != nil:
 		return nil, context.Cause(conn.Context())
 	case l == nil:
-		l = &link{conn: conn, names: make(map[string]bool)}
-		l.Link = circuit.NewLink(conn, acceptor{n}, n.cfg.Circuit)
-		ls.byConn[conn] = l
-		n.wg.Go(func() { n.watch(l) })
+		l = n.addLocked(&link{conn: conn, names: make(map[string]bool)})
 	}
 	if addr != "" {
 		l.names[addr] = true
 	}
 	return l, nil
+}
+
+// addLocked starts to serve a connection. links.mu is held.
+func (n *Node) addLocked(l *link) *link {
+	l.Link = circuit.NewLink(l.conn, acceptor{n}, n.cfg.Circuit)
+	n.links.byConn[l.conn] = l
+	n.wg.Go(func() { n.watch(l) })
+	return l
 }
 
 // watch forgets a link that has ended, and joins its goroutines. What has
@@ -167,7 +173,7 @@ func (n *Node) linksTo(id identity.NodeID) []*link {
 	defer n.links.mu.Unlock()
 	var ls []*link
 	for _, l := range n.links.byConn {
-		if l.RemoteNodeID() == id && l.Context().Err() == nil {
+		if !l.self && l.RemoteNodeID() == id && l.Context().Err() == nil {
 			ls = append(ls, l)
 		}
 	}
@@ -178,7 +184,7 @@ func (n *Node) findAddr(t target) *link {
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()
 	for _, l := range n.links.byConn {
-		if l.Context().Err() == nil && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
+		if !l.self && l.Context().Err() == nil && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
 			(l.names[t.addr] || addrText(l.Info().RemoteAddr) == t.addr) {
 			return l
 		}

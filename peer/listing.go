@@ -13,7 +13,7 @@ import (
 )
 
 // A Listing is what ran on a node at one moment. The node's own service and
-// its circuits are left out. All times are by that node's clock.
+// its circuits are left out, and so is a connection to itself. All times are by that node's clock.
 type Listing struct {
 	Node     identity.NodeID
 	Addr     string // host:port in the node's URLs
@@ -73,6 +73,9 @@ func (n *Node) Listing() Listing {
 		}
 	}
 	for _, l := range n.links.all() {
+		if l.self {
+			continue
+		}
 		info := l.Info()
 		ls.Links = append(ls.Links, LinkInfo{
 			Node: l.RemoteNodeID(), Addr: addrText(info.RemoteAddr), Since: info.Opened, Dialed: info.Dialed,

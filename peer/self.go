@@ -1,12 +1,14 @@
 package peer
 
+import "ckt.local/transport"
+
 // isSelf tells whether the target is this node.
 func (n *Node) isSelf(t target) bool {
-	if !t.node.IsZero() && t.node != n.ID() {
-		return false
-	}
 	if t.addr != "" {
 		return n.isOwnAddr(t.addr)
+	}
+	if t.node != n.ID() {
+		return false
 	}
 	// Without an address, a peer that does not run here may run on another
 	// machine with the same key.
@@ -16,4 +18,23 @@ func (n *Node) isSelf(t target) bool {
 	return n.roster.has(t.peer)
 }
 
-func (n *Node) self(t target) (*link, error) { panic("not yet") }
+// self returns the link of the node to itself, which is made when it is first
+// needed. It has two ends, and both are links of this node.
+func (n *Node) self(t target) (*link, error) {
+	if !t.node.IsZero() && t.node != n.ID() {
+		return nil, &transport.WrongKeyError{Addr: t.addr, Want: t.node.Key(), Got: n.ID().Key()}
+	}
+	n.links.mu.Lock()
+	defer n.links.mu.Unlock()
+	if n.links.closed {
+		return nil, ErrNodeClosed
+	}
+	for _, l := range n.links.byConn {
+		if l.self && l.Info().Dialed && l.Context().Err() == nil {
+			return l, nil
+		}
+	}
+	dialer, acceptor := newLoopback(n.ID().Key(), n.endpoint.Addr(), n.nonce)
+	n.addLocked(&link{conn: acceptor, self: true})
+	return n.addLocked(&link{conn: dialer, self: true}), nil
+}
