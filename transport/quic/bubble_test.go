@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -16,10 +17,24 @@ import (
 	"ckt.local/transport/quic"
 )
 
-// A memNet is a network of sockets in memory, perfect but for a delay.
+// A memNet is a network of sockets in memory, with a delay and some loss.
 type memNet struct {
 	mu    sync.Mutex
 	socks map[string]*memSock
+	loss  *rand.Rand // nil: none
+}
+
+// lossPercent is how much a network with loss loses.
+const lossPercent = 15
+
+// route returns the socket at an address, or nil if the packet is lost.
+func (n *memNet) route(to net.Addr) *memSock {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.loss != nil && n.loss.IntN(100) < lossPercent {
+		return nil
+	}
+	return n.socks[to.String()]
 }
 
 type memAddr string
@@ -52,10 +67,7 @@ func (n *memNet) listen(addr memAddr) *memSock {
 }
 
 func (s *memSock) WriteTo(b []byte, to net.Addr) (int, error) {
-	s.net.mu.Lock()
-	other := s.net.socks[to.String()]
-	s.net.mu.Unlock()
-	if other != nil {
+	if other := s.net.route(to); other != nil {
 		p := packet{s.addr, append([]byte(nil), b...)}
 		time.AfterFunc(10*time.Millisecond, func() {
 			select {
@@ -226,4 +238,53 @@ func TestBubbleBothDial(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestBubbleBothDialWithLoss(t *testing.T) {
+	// Whatever gets lost on the way: both sides end up with the same Conn, and
+	// none that Dial returned is closed.
+	inBubble(t, func(t *testing.T, n *memNet) {
+		k1, k2 := generate(t), generate(t)
+		for seed := range uint64(60) {
+			a := n.endpoint(t, k1, memAddr(fmt.Sprint("a", seed)))
+			b := n.endpoint(t, k2, memAddr(fmt.Sprint("b", seed)))
+			n.mu.Lock()
+			n.loss = rand.New(rand.NewPCG(seed, 0))
+			n.mu.Unlock()
+			var ca, cb transport.Conn
+			var wg sync.WaitGroup
+			wg.Go(func() { ca = dialUntil(t, a, b) })
+			wg.Go(func() {
+				time.Sleep(time.Duration(seed%10) * 5 * time.Millisecond)
+				cb = dialUntil(t, b, a)
+			})
+			wg.Wait()
+			time.Sleep(time.Minute)
+			if ca.Context().Err() != nil || cb.Context().Err() != nil {
+				t.Errorf("seed %d: a Conn that Dial returned has ended: %v, %v", seed,
+					context.Cause(ca.Context()), context.Cause(cb.Context()))
+			} else {
+				if ca.Info().Dialed == cb.Info().Dialed {
+					t.Errorf("seed %d: the two sides hold different Conns", seed)
+				}
+				speak(t, ca, cb)
+				speak(t, cb, ca)
+			}
+			a.Close()
+			b.Close()
+		}
+	})
+}
+
+// dialUntil dials until it works.
+func dialUntil(t *testing.T, from, to *quic.Endpoint) transport.Conn {
+	for {
+		c, err := from.Dial(t.Context(), to.Addr().String(), to.Key())
+		if err == nil {
+			return c
+		}
+		if !errors.Is(err, transport.ErrUnreachable) {
+			t.Errorf("Dial: %v", err)
+		}
+	}
 }

@@ -66,7 +66,8 @@ type Config struct {
 	Authorize func(key ed25519.PublicKey, addr net.Addr) error
 
 	// MaxIdle is how long a Conn lives without a packet from the other side.
-	// The smaller one of both sides counts. Default 12 s.
+	// The smaller one of both sides counts, but the other side does not go
+	// below 5 s. Default 12 s.
 	MaxIdle time.Duration
 
 	// KeepAlive is how often an idle Conn sends a packet. Default 4 s,
@@ -122,7 +123,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.MaxIdle = cmp.Or(cfg.MaxIdle, 12*time.Second)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 4*time.Second)
 	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
-	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 1<<16)
+	cfg.MaxStreams = max(1, cmp.Or(cfg.MaxStreams, 1<<16)) // hello needs one
 	return cfg, nil
 }
 

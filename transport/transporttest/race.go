@@ -14,32 +14,27 @@ const bothDialRounds = 200
 
 func testBothDial(t *testing.T, mk Maker) {
 	key := newKey(t)
+	pin := transport.Endpoint.Key
+	open := func(transport.Endpoint) ed25519.PublicKey { return nil }
 	kinds := []struct {
-		name         string
-		a, b         transport.Endpoint
-		pinsA, pinsB bool
+		name       string
+		a, b       transport.Endpoint
+		pinA, pinB func(transport.Endpoint) ed25519.PublicKey // what a and b pin of the other
 	}{
-		{"both pin", mk.make(t, Spec{}), mk.make(t, Spec{}), true, true},
-		{"neither pins", mk.make(t, Spec{}), mk.make(t, Spec{}), false, false},
-		{"one pins", mk.make(t, Spec{}), mk.make(t, Spec{}), true, false},
-		{"same key", mk.make(t, Spec{Key: key}), mk.make(t, Spec{Key: key}), true, true},
+		{"both pin", mk.make(t, Spec{}), mk.make(t, Spec{}), pin, pin},
+		{"neither pins", mk.make(t, Spec{}), mk.make(t, Spec{}), open, open},
+		{"one pins", mk.make(t, Spec{}), mk.make(t, Spec{}), pin, open},
+		{"same key", mk.make(t, Spec{Key: key}), mk.make(t, Spec{Key: key}), pin, pin},
 	}
 	for round := range bothDialRounds {
 		k := kinds[round%len(kinds)]
 		t.Run(fmt.Sprint(k.name, " ", round), func(t *testing.T) {
-			ca, cb := dialAtOnce(t, k.a, k.b, pinIf(k.pinsA, k.b), pinIf(k.pinsB, k.a))
+			ca, cb := dialAtOnce(t, k.a, k.b, k.pinA(k.b), k.pinB(k.a))
 			checkOne(t, k.a, k.b, ca, cb)
 			ca.Close(transport.CodeClosed, "")
 			cause(t, cb)
 		})
 	}
-}
-
-func pinIf(pins bool, e transport.Endpoint) ed25519.PublicKey {
-	if pins {
-		return e.Key()
-	}
-	return nil
 }
 
 func dialAtOnce(t *testing.T, a, b transport.Endpoint, pinA, pinB ed25519.PublicKey) (ca, cb transport.Conn) {
