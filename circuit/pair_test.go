@@ -155,6 +155,8 @@ func (p *pair) close() {
 	defer cancel()
 	p.a.link.Shutdown(ctx, nil)
 	p.b.link.Shutdown(ctx, nil)
+	close(p.a.news) // nothing is delivered any more
+	close(p.b.news)
 	p.ea.Close()
 	p.eb.Close()
 }

@@ -1,0 +1,114 @@
+package circuit_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+
+	"ckt.local/circuit"
+)
+
+// usage is what the process holds after garbage collection.
+type usage struct {
+	heap, stack uint64
+	goroutines  int
+}
+
+func measure() usage {
+	for range 4 { // each collection may shrink stacks by half, and empty one pool generation
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return usage{m.HeapAlloc, m.StackInuse, runtime.NumGoroutine()}
+}
+
+// takeAll keeps what the other side opens, until it ends.
+func takeAll(s *side, keep func(*circuit.Circuit)) {
+	for c := range s.news {
+		keep(c)
+	}
+}
+
+func TestIdleCircuitsAreSmall(t *testing.T) {
+	p := newPair(t, circuit.Config{})
+	a0, _ := p.openCircuit(t, nil) // whatever the first one brings with it does not count
+	before := measure()
+	const n = 10_000
+	circuits := make([]*circuit.Circuit, 0, 2*n)
+	var mu sync.Mutex
+	accepted := make(chan struct{}, n)
+	go takeAll(p.b, func(c *circuit.Circuit) {
+		mu.Lock()
+		circuits = append(circuits, c)
+		mu.Unlock()
+		f := <-c.Reads
+		c.SendOneWay(f)
+		accepted <- struct{}{}
+	})
+	for range n {
+		c, err := p.a.link.Open(t.Context(), p.a.params(frag(1, "each circuit has been used")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-c.Reads
+		<-accepted
+		mu.Lock()
+		circuits = append(circuits, c)
+		mu.Unlock()
+	}
+	after := measure()
+	per := float64(after.heap-before.heap+after.stack-before.stack) / (2 * n)
+	t.Logf("%.0f bytes per circuit and end: heap %.0f, stacks %.0f; %.2f goroutines", per,
+		float64(after.heap-before.heap)/(2*n), float64(after.stack-before.stack)/(2*n),
+		float64(after.goroutines-before.goroutines)/(2*n))
+	if per > 10<<10 {
+		t.Errorf("an idle circuit costs %.0f bytes per end, want at most 10 KiB", per)
+	}
+	runtime.KeepAlive(circuits)
+	runtime.KeepAlive(a0)
+}
+
+func TestOpenAndCloseLeaveNothing(t *testing.T) {
+	p := newPair(t, circuit.Config{})
+	go takeAll(p.b, func(c *circuit.Circuit) {
+		go func() {
+			for range c.Reads {
+			}
+		}()
+	})
+	cycles := func(n int) {
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range n / 8 {
+					c, err := p.a.link.Open(context.Background(), p.a.params(frag(1, "x")))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					c.Close()
+				}
+			})
+		}
+		wg.Wait()
+	}
+	settled := func() usage {
+		for p.a.count() > 0 || p.b.count() > 0 || p.a.link.Leftover() > 0 || p.b.link.Leftover() > 0 {
+			runtime.Gosched()
+		}
+		return measure()
+	}
+	cycles(20_000) // pools, maps and the runtime's own tables have their size now
+	before := settled()
+	cycles(100_000)
+	after := settled()
+	t.Logf("heap %d -> %d bytes, goroutines %d -> %d", before.heap, after.heap, before.goroutines, after.goroutines)
+	if float64(after.heap) > 1.01*float64(before.heap) {
+		t.Errorf("the heap has grown from %d to %d bytes, more than 1 %%", before.heap, after.heap)
+	}
+	if after.goroutines > before.goroutines {
+		t.Errorf("goroutines have grown from %d to %d", before.goroutines, after.goroutines)
+	}
+}
