@@ -89,8 +89,8 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 type refusalError struct {
 	code   transport.Code
 	reason string
-	holds  uint64 // with CodeDuplicate, as is half
-	half   uint64
+	holds  uint64 // with CodeDuplicate, as is yours
+	yours  uint64
 }
 
 func (r *refusalError) Error() string { return fmt.Sprintf("%v: %s", r.code, r.reason) }
@@ -146,7 +146,7 @@ func (e *Endpoint) refuseStranger(ctx context.Context, qc *quicgo.Conn, no *refu
 func (e *Endpoint) refuse(ctx context.Context, qc *quicgo.Conn, qs *quicgo.Stream, no *refusalError) {
 	r := refusal{Code: uint64(no.code), Reason: no.reason}
 	if no.code == transport.CodeDuplicate {
-		r.BootNonce, r.Holds, r.Half = e.self.nonce, no.holds, no.half
+		r.BootNonce, r.Holds, r.Yours = e.self.nonce, no.holds, no.yours
 	}
 	b, err := appendFrame(nil, typeRefusal, &r)
 	if err != nil {
@@ -195,7 +195,7 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 		}
 		return err
 	}
-	if err := e.welcome(qs, h); err != nil {
+	if err := e.welcome(qs, h, c.floor); err != nil {
 		e.withdraw(c)
 		return err
 	}
@@ -228,7 +228,7 @@ func interruptible(ctx context.Context, qs *quicgo.Stream) (stop func() bool) {
 // answerSelf welcomes this endpoint's own dial, which then sees whom it has
 // met and hangs up. It is no Conn.
 func (e *Endpoint) answerSelf(qs *quicgo.Stream) error {
-	if err := e.welcome(qs, hello{}); err != nil {
+	if err := e.welcome(qs, hello{}, 0); err != nil {
 		return err
 	}
 	return &refusalError{code: transport.CodeProtocol, reason: "dialled itself"}
@@ -244,14 +244,14 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 	c.serial, c.theirs = e.table.next(), h.Serial
 	v := e.table.offer(c, h.Replace)
 	if v.holds != nil {
-		no := &refusalError{code: transport.CodeDuplicate, reason: "there is a connection already", holds: v.holds.serial}
-		if v.holds.opened.IsZero() {
-			no.half = v.holds.theirs
-		}
 		e.mu.Unlock()
-		return no
+		return &refusalError{
+			code: transport.CodeDuplicate, reason: "there is a connection already",
+			holds: v.holds.serial, yours: v.holds.theirs,
+		}
 	}
 	e.reserved++
+	c.floor = v.floor
 	e.mu.Unlock()
 	c.lose(v.stale)
 	return nil
@@ -266,9 +266,9 @@ func (e *Endpoint) withdraw(c *conn) {
 }
 
 // welcome says yes, and returns nil once the dialler has taken it.
-func (e *Endpoint) welcome(qs *quicgo.Stream, h hello) error {
+func (e *Endpoint) welcome(qs *quicgo.Stream, h hello, floor uint64) error {
 	const features = 0 // of this minor
-	w := welcome{Minor: minor, Features: h.Features & features, BootNonce: e.self.nonce}
+	w := welcome{Minor: minor, Features: h.Features & features, BootNonce: e.self.nonce, Floor: floor}
 	b, err := appendFrame(nil, typeWelcome, &w)
 	if err != nil {
 		return err

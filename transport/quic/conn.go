@@ -32,6 +32,7 @@ type conn struct {
 	// under Endpoint.mu as far as the table reads them.
 	serial  uint64 // given before hello; names the Conn to the other side
 	theirs  uint64 // the other side's serial, if it has dialled
+	floor   uint64 // of the welcome
 	openSeq uint64 // given at the opening
 	opened  time.Time
 

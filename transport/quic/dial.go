@@ -193,11 +193,19 @@ func (e *Endpoint) settle(a *attempt, c *conn, err error) {
 type duplicateError struct {
 	node   node
 	holds  uint64 // its number for the connection
-	half   uint64 // our number for it, if it is half open there
+	yours  uint64 // our number for it, if we dialled it, else 0
 	remote *transport.RemoteError
 }
 
 func (d *duplicateError) Error() string { return d.remote.Error() }
+
+// is reports whether c is the connection that the other side holds.
+func (d *duplicateError) is(c *conn) bool {
+	if d.yours != 0 {
+		return c.dialed && c.serial == d.yours
+	}
+	return !c.dialed && c.theirs == d.holds
+}
 
 // held returns the Conn that the other side says there is, waiting while it is
 // half open at either side; nil: it is lost here.

@@ -47,7 +47,7 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 		if err != nil {
 			return transport.CodeProtocol, fmt.Errorf("%w: welcome: %w", errBadAnswer, err)
 		}
-		c.node.nonce = w.BootNonce
+		c.node.nonce, c.floor = w.BootNonce, w.Floor
 	default:
 		return transport.CodeProtocol, fmt.Errorf("%w: frame type %d", errBadAnswer, typ)
 	}
@@ -110,7 +110,7 @@ func (c *conn) refused(body []byte) error {
 	return &duplicateError{
 		node:   node{key: c.node.key, nonce: r.BootNonce},
 		holds:  r.Holds,
-		half:   r.Half,
+		yours:  r.Yours,
 		remote: remote,
 	}
 }

@@ -43,6 +43,7 @@ type welcome struct {
 	Minor     uint
 	Features  uint64 // those of the hello that the acceptor knows too
 	BootNonce uint64
+	Floor     uint64 // the acceptor's own dials with smaller numbers are decided
 }
 
 // A refusal is the acceptor's no.
@@ -51,17 +52,17 @@ type refusal struct {
 	Reason string // at most transport.MaxReason bytes
 
 	// With transport.CodeDuplicate only, so that strangers learn nothing:
-	// which node refuses, its number for the connection that it holds, and
-	// if that one is still half open the dialler's number for it, else 0.
+	// which node refuses, its number for the connection that it holds, and the
+	// dialler's number for that one, 0 if the acceptor has dialled it.
 	BootNonce uint64
 	Holds     uint64
-	Half      uint64
+	Yours     uint64
 }
 
 // How many elements this minor knows of each tuple.
 const (
 	helloLen   = 5
-	welcomeLen = 3
+	welcomeLen = 4
 	refusalLen = 5
 )
 

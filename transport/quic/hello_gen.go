@@ -81,7 +81,7 @@ func (z *refusal) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendString(o, z.Reason)
 	o = msgp.AppendUint64(o, z.BootNonce)
 	o = msgp.AppendUint64(o, z.Holds)
-	o = msgp.AppendUint64(o, z.Half)
+	o = msgp.AppendUint64(o, z.Yours)
 	return
 }
 
@@ -117,9 +117,9 @@ func (z *refusal) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Holds")
 		return
 	}
-	z.Half, bts, err = msgp.ReadUint64Bytes(bts)
+	z.Yours, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
-		err = msgp.WrapError(err, "Half")
+		err = msgp.WrapError(err, "Yours")
 		return
 	}
 	o = bts
@@ -133,13 +133,14 @@ func (z *refusal) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z welcome) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *welcome) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 3
-	o = append(o, 0x93)
+	// array header, size 4
+	o = append(o, 0x94)
 	o = msgp.AppendUint(o, z.Minor)
 	o = msgp.AppendUint64(o, z.Features)
 	o = msgp.AppendUint64(o, z.BootNonce)
+	o = msgp.AppendUint64(o, z.Floor)
 	return
 }
 
@@ -151,8 +152,8 @@ func (z *welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 3 {
-		err = msgp.ArrayError{Wanted: 3, Got: zb0001}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
 		return
 	}
 	z.Minor, bts, err = msgp.ReadUintBytes(bts)
@@ -170,12 +171,17 @@ func (z *welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "BootNonce")
 		return
 	}
+	z.Floor, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Floor")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z welcome) Msgsize() (s int) {
-	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size
+func (z *welcome) Msgsize() (s int) {
+	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }

@@ -29,9 +29,9 @@ func frames() map[string]struct {
 	}{
 		"hello":         {typeHello, &hello{Minor: 0, Features: 0, BootNonce: 0x1122334455667788, Serial: 1}},
 		"hello_replace": {typeHello, &hello{Minor: 1, Features: 6, BootNonce: 1, Serial: 9, Replace: 300}},
-		"welcome":       {typeWelcome, &welcome{Minor: 0, Features: 0, BootNonce: 0x8877665544332211}},
+		"welcome":       {typeWelcome, &welcome{Minor: 0, Features: 0, BootNonce: 0x8877665544332211, Floor: 12}},
 		"refused":       {typeRefusal, &refusal{Code: uint64(transport.CodeRefused), Reason: "this key is not authorised"}},
-		"duplicate":     {typeRefusal, &refusal{Code: uint64(transport.CodeDuplicate), Reason: "there is a connection already", BootNonce: 7, Holds: 3, Half: 2}},
+		"duplicate":     {typeRefusal, &refusal{Code: uint64(transport.CodeDuplicate), Reason: "there is a connection already", BootNonce: 7, Holds: 3, Yours: 2}},
 	}
 }
 
@@ -60,7 +60,7 @@ func TestGoldenFrames(t *testing.T) {
 func TestLongestFrameFits(t *testing.T) {
 	for _, m := range []msgp.Marshaler{
 		&hello{Minor: math.MaxUint, Features: math.MaxUint64, BootNonce: math.MaxUint64, Serial: math.MaxUint64, Replace: math.MaxUint64},
-		&refusal{Code: math.MaxUint64, Reason: strings.Repeat("r", transport.MaxReason), BootNonce: math.MaxUint64, Holds: math.MaxUint64, Half: math.MaxUint64},
+		&refusal{Code: math.MaxUint64, Reason: strings.Repeat("r", transport.MaxReason), BootNonce: math.MaxUint64, Holds: math.MaxUint64, Yours: math.MaxUint64},
 	} {
 		b, err := appendFrame(nil, 1, m)
 		if err != nil {

@@ -57,8 +57,9 @@ type entry struct {
 // wait and holds is set; neither: it is in.
 type verdict struct {
 	wait  <-chan struct{} // ask again when this is closed
-	holds *conn           // there is this Conn already
-	stale []*conn         // Conns the other side no longer has; the caller ends them as lost
+	holds *conn           // there is this connection already
+	stale []*conn         // what the other side no longer has; the caller ends them as lost
+	floor uint64          // with a welcome
 }
 
 func (t *table) next() uint64 {
@@ -109,6 +110,7 @@ func (t *table) offer(c *conn, replace uint64) verdict {
 		}
 	}
 	n.half, n.open = c, nil
+	v.floor = t.floor()
 	t.settled(c.node, n)
 	return v
 }
@@ -132,15 +134,21 @@ func (t *table) confirm(c *conn) verdict {
 func (t *table) take(c *conn) verdict {
 	if n := t.nodes[c.node]; n != nil && t.self.less(c.node) {
 		switch {
-		case n.half != nil:
+		case n.half != nil && n.half.theirs >= c.floor:
 			return verdict{wait: n.next()} // approved first
 		case n.open != nil && n.open.openSeq > c.serial:
 			return verdict{holds: n.open}
 		}
 		// What was open before the hello to c went out is gone over there (B).
+		// So is what was half open, if the other side had decided on it: taken
+		// and still alive, it would have stood in the way of the welcome.
 	}
 	v := verdict{stale: t.restarted(c)}
 	n := t.at(c.node)
+	if n.half != nil && n.half.theirs < c.floor {
+		v.stale = append(v.stale, n.half)
+		n.half = nil
+	}
 	if n.open != nil {
 		v.stale = append(v.stale, n.open)
 	}
@@ -153,17 +161,19 @@ func (t *table) take(c *conn) verdict {
 // duplicate decides what a refusal as a duplicate means (A): the connection is
 // there, or about to open, or it is lost and to be replaced.
 func (t *table) duplicate(d *duplicateError) verdict {
-	if undecided := t.greeting[d.half]; undecided != nil {
+	if undecided := t.greeting[d.yours]; undecided != nil {
 		return verdict{wait: undecided}
 	}
 	n := t.nodes[d.node]
 	switch {
-	case n == nil, d.half != 0 && (n.open == nil || n.open.serial != d.half):
+	case n == nil:
 		return verdict{}
-	case d.half == 0 && n.half != nil:
-		return verdict{wait: n.next()}
+	case n.open != nil && d.is(n.open):
+		return verdict{holds: n.open}
+	case n.half != nil && d.is(n.half):
+		return verdict{wait: n.next()} // that the welcome was taken is on its way
 	}
-	return verdict{holds: n.open}
+	return verdict{}
 }
 
 // greet gives c, which this side has dialled, its number. What is open by then
@@ -171,6 +181,15 @@ func (t *table) duplicate(d *duplicateError) verdict {
 func (t *table) greet(c *conn) {
 	c.serial = t.next()
 	t.greeting[c.serial] = make(chan struct{})
+}
+
+// floor is the smallest number of a dial that is not decided.
+func (t *table) floor() uint64 {
+	floor := t.seq + 1
+	for serial := range t.greeting {
+		floor = min(floor, serial)
+	}
+	return floor
 }
 
 // decided ends what greet began.
