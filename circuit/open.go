@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/identity"
 )
 
 const (
@@ -239,6 +240,9 @@ func (l *Link) serveOpen(s transport.Stream, body []byte) error {
 func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (err error) {
 	if open.Generation != 1 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromPeer).IsZero() {
 		return &Refusal{Code: RefusedBadRequest, Reason: "this is no opening of a new circuit"}
+	}
+	if identity.ValidServiceName(open.FromService) != nil {
+		return &Refusal{Code: RefusedBadRequest, Reason: "no service can have the opener's name"}
 	}
 	if err := l.awaitSettings(ctx); err != nil {
 		return err
