@@ -1,0 +1,443 @@
+package files_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"ckt.local/circuit"
+	"ckt.local/peer"
+	"ckt.local/peer/files"
+	"ckt.local/peer/peertest"
+)
+
+const patience = 20 * time.Second
+
+// A bench is a files peer on one node, receiving into dir, and a peer on
+// another node to push from.
+type bench struct {
+	dir string
+	url string
+	me  *peer.LocalPeer
+}
+
+func newBench(t *testing.T, cfg files.Config) *bench {
+	t.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
+	service, err := files.Service(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := peertest.NewCluster(t, 2)
+	cluster.Register(files.Name, service)
+	cluster.Register("pusher", func(_ *peer.LocalPeer, ctx0 context.Context, _ <-chan *circuit.Circuit) error {
+		<-ctx0.Done()
+		return nil
+	})
+	return &bench{dir: cfg.Dir, url: cluster.Start(1, files.Name).URL(), me: cluster.Start(0, "pusher")}
+}
+
+func (b *bench) push(t *testing.T, path string, opts files.PushOptions) files.Report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	report, err := files.Push(ctx, b.me, b.url, path, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// raw sends fragments as a sender that keeps to no rules, and returns the
+// first that comes back.
+func (b *bench) raw(t *testing.T, sent ...*circuit.Fragment) *circuit.Fragment {
+	t.Helper()
+	c, _, err := b.me.NewCircuitToPeerURL(b.url, sent[0], patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, f := range sent[1:] {
+		if err := c.Send(ctx, f); err != nil {
+			break // the answer says why
+		}
+	}
+	for f, err := range c.Fragments(ctx) {
+		if f == nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	t.Fatal("closed without an answer")
+	return nil
+}
+
+// The protocol, once more and by hand: a change of it must show here.
+func put(path string, size int) *circuit.Fragment {
+	return &circuit.Fragment{FragOp: 1, FragSubject: path, Args: map[string]string{
+		"kind": "file", "size": fmt.Sprint(size), "mode": "640", "mtime": "2001-02-03T04:05:06.000000007Z",
+	}}
+}
+
+func data(p string) *circuit.Fragment {
+	return &circuit.Fragment{FragOp: 2, FragPart: 1, Payload: []byte(p)}
+}
+
+func end(p string) *circuit.Fragment {
+	sum := blake3.Sum256([]byte(p))
+	return &circuit.Fragment{FragOp: 3, Args: map[string]string{"hash": hex.EncodeToString(sum[:]), "bytes": fmt.Sprint(len(p))}}
+}
+
+func write(t *testing.T, path string, content []byte, mode fs.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onlyWhole fails the test if anything temporary is left in dir.
+func onlyWhole(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".part") {
+			t.Errorf("left behind: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// eventually polls, because the receiver cleans up after the sender is gone.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	limit, tick := time.After(patience), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatal("not so: " + what)
+		}
+	}
+}
+
+func TestTreeArrivesAsItIs(t *testing.T) {
+	src := t.TempDir()
+	write(t, filepath.Join(src, "empty"), nil, 0o644)
+	write(t, filepath.Join(src, "exactly one fragment"), bytes.Repeat([]byte("x"), 256<<10), 0o600)
+	write(t, filepath.Join(src, "sub/deep/large"), bytes.Repeat([]byte("0123456789"), 300<<10), 0o755)
+	write(t, filepath.Join(src, "sub/read-only"), []byte("r"), 0o444)
+	write(t, filepath.Join(src, "sub/setuid"), []byte("s"), 0o755|fs.ModeSetuid)
+	for i := range 100 {
+		write(t, filepath.Join(src, "many", fmt.Sprint("f", i)), fmt.Append(nil, i), 0o644)
+	}
+	when := time.Date(2001, 2, 3, 4, 5, 6, 7000, time.UTC)
+	err := errors.Join(
+		os.Mkdir(filepath.Join(src, "hollow"), 0o555),
+		os.Chtimes(filepath.Join(src, "empty"), when, when),
+		os.Symlink("empty", filepath.Join(src, "link")),
+		syscall.Mkfifo(filepath.Join(src, "pipe"), 0o644),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	b := newBench(t, files.Config{})
+	var mu sync.Mutex
+	var last files.Progress
+	report := b.push(t, src, files.PushOptions{Parallel: 4, Progress: func(p files.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		last.Files, last.Bytes = max(last.Files, p.Files), max(last.Bytes, p.Bytes)
+		last.TotalFiles, last.TotalBytes = p.TotalFiles, p.TotalBytes
+	}})
+	if report.Files != 105 || report.Dirs != 4 || len(report.Failed) > 0 {
+		t.Errorf("report: %+v", report)
+	}
+	if got := strings.Join(report.Skipped, " "); got != "link pipe" {
+		t.Errorf("skipped %q, want the link and the pipe", got)
+	}
+	if last.Files != 105 || last.TotalFiles != 105 || last.Bytes != report.Bytes || last.TotalBytes != report.Bytes {
+		t.Errorf("the progress ended at %+v of %d bytes", last, report.Bytes)
+	}
+	same, err := files.Compare(t.Context(), src, b.dir)
+	if err != nil || !same.Equal() || same.Files != 105 || same.Bytes != report.Bytes {
+		t.Errorf("compared: %+v, %v", same, err)
+	}
+	if info, err := os.Stat(filepath.Join(b.dir, "empty")); err != nil || !info.ModTime().Equal(when) {
+		t.Errorf("modification time: %v, %v, want %v", info, err, when)
+	}
+	if info, err := os.Stat(filepath.Join(b.dir, "sub/setuid")); err != nil || info.Mode() != 0o755 {
+		t.Errorf("a setuid bit must not travel: %v, %v", info, err)
+	}
+	onlyWhole(t, b.dir)
+
+	// The same again replaces every file, the read-only one included.
+	if again := b.push(t, src, files.PushOptions{}); again.Files != 105 || len(again.Failed) > 0 {
+		t.Errorf("pushed again: %+v", again)
+	}
+}
+
+func TestOneFileGoesUnderItsOwnName(t *testing.T) {
+	b := newBench(t, files.Config{})
+	src := filepath.Join(t.TempDir(), "letter.txt")
+	write(t, src, []byte("hello"), 0o644)
+	if r := b.push(t, src, files.PushOptions{Into: "mail/in"}); r.Files != 1 || r.Bytes != 5 {
+		t.Errorf("report: %+v", r)
+	}
+	if got, err := os.ReadFile(filepath.Join(b.dir, "mail/in/letter.txt")); string(got) != "hello" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestBadPathsAreRefusedOneByOne(t *testing.T) {
+	b := newBench(t, files.Config{})
+	outside := t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(b.dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"../escape", "/etc/escape", "a/../../escape", "link/escape", "a\x00b", `a\b`, "", ".", ".ckt-A.part"} {
+		f := b.raw(t, put(path, 2), data("hi"), end("hi"))
+		if f.FragOp != 5 || f.Args["code"] != string(files.CodeBadPath) || f.Err == "" {
+			t.Errorf("%q: answer %d %v %q, want a refusal", path, f.FragOp, f.Args, f.Err)
+		}
+	}
+	if left, _ := os.ReadDir(outside); len(left) > 0 {
+		t.Errorf("%v came through the link", left)
+	}
+	if f := b.raw(t, put("good", 2), data("hi"), end("hi")); f.FragOp != 4 || f.Args["bytes"] != "2" {
+		t.Errorf("a good file afterwards: %d %v %q", f.FragOp, f.Args, f.Err)
+	}
+	onlyWhole(t, b.dir)
+}
+
+func TestWhatIsNotWhatItShouldBeIsNotKept(t *testing.T) {
+	b := newBench(t, files.Config{MaxFileSize: 100})
+	mode := put("f", 2)
+	mode.Args["mode"] = "4755"
+	for why, c := range map[string]struct {
+		sent []*circuit.Fragment
+		code files.Code
+	}{
+		"the hash is another's":        {[]*circuit.Fragment{put("f", 2), data("hi"), end("ho")}, files.CodeHashMismatch},
+		"less than was said":           {[]*circuit.Fragment{put("f", 3), data("hi"), end("hi")}, files.CodeHashMismatch},
+		"more than was said":           {[]*circuit.Fragment{put("f", 1), data("hi"), end("hi")}, files.CodeTooLarge},
+		"over the limit":               {[]*circuit.Fragment{put("f", 101)}, files.CodeTooLarge},
+		"a negative size":              {[]*circuit.Fragment{put("f", -1)}, files.CodeBadRequest},
+		"a setuid mode":                {[]*circuit.Fragment{mode}, files.CodeBadRequest},
+		"data without a file":          {[]*circuit.Fragment{data("hi")}, files.CodeBadRequest},
+		"an end without a file":        {[]*circuit.Fragment{end("hi")}, files.CodeBadRequest},
+		"a second file on the circuit": {[]*circuit.Fragment{put("f", 2), put("g", 2)}, files.CodeBadRequest},
+		"an unknown operation":         {[]*circuit.Fragment{put("f", 2), {FragOp: 77}}, files.CodeBadRequest},
+		"an end without a hash":        {[]*circuit.Fragment{put("f", 2), data("hi"), {FragOp: 3}}, files.CodeBadRequest},
+	} {
+		if f := b.raw(t, c.sent...); f.FragOp != 5 || f.Args["code"] != string(c.code) {
+			t.Errorf("%s: answer %d %v %q, want code %s", why, f.FragOp, f.Args, f.Err, c.code)
+		}
+	}
+	if left, err := os.ReadDir(b.dir); len(left) > 0 || err != nil {
+		t.Errorf("left in the directory: %v, %v", left, err)
+	}
+}
+
+func TestNothingIsLeftOfASenderThatGoes(t *testing.T) {
+	b := newBench(t, files.Config{})
+	for why, leave := range map[string]func(*circuit.Circuit){
+		"it closes":    (*circuit.Circuit).Close,
+		"it gives up":  func(c *circuit.Circuit) { c.CloseWith(errors.New("no more")) },
+		"it sends Err": func(c *circuit.Circuit) { _ = c.SendOneWay(&circuit.Fragment{Err: "oh"}) },
+	} {
+		c, _, err := b.me.NewCircuitToPeerURL(b.url, put("half", 1000), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SendOneWay(data("half of it")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a temporary file appears when "+why, func() bool { return count(b.dir) == 1 })
+		leave(c)
+		eventually(t, "it goes when "+why, func() bool { return count(b.dir) == 0 })
+		c.Close()
+	}
+}
+
+func count(dir string) int {
+	entries, _ := os.ReadDir(dir)
+	return len(entries)
+}
+
+func TestTwoPushesOfOneFile(t *testing.T) {
+	b := newBench(t, files.Config{})
+	var want [2][]byte
+	var all sync.WaitGroup
+	for i := range want {
+		want[i] = bytes.Repeat([]byte{byte('a' + i)}, 1<<20)
+		src := filepath.Join(t.TempDir(), "same")
+		write(t, src, want[i], 0o644)
+		all.Go(func() {
+			for range 5 {
+				if r := b.push(t, src, files.PushOptions{}); r.Files != 1 {
+					t.Errorf("report: %+v", r)
+				}
+			}
+		})
+	}
+	all.Wait()
+	got, err := os.ReadFile(filepath.Join(b.dir, "same"))
+	if err != nil || !bytes.Equal(got, want[0]) && !bytes.Equal(got, want[1]) {
+		t.Errorf("the file is neither the one nor the other: %d bytes, %v", len(got), err)
+	}
+	onlyWhole(t, b.dir)
+}
+
+func TestOneBadFileDoesNotStopTheOthers(t *testing.T) {
+	b := newBench(t, files.Config{MaxFileSize: 1000})
+	src := t.TempDir()
+	write(t, filepath.Join(src, "a"), []byte("a"), 0o644)
+	write(t, filepath.Join(src, "big"), make([]byte, 1001), 0o644)
+	write(t, filepath.Join(src, `back\slash`), []byte("b"), 0o644)
+	write(t, filepath.Join(src, "z"), []byte("z"), 0o644)
+	if err := os.Mkdir(filepath.Join(b.dir, "z"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	report := b.push(t, src, files.PushOptions{})
+	if report.Files != 1 || len(report.Failed) != 3 {
+		t.Fatalf("report: %+v", report)
+	}
+	if e, ok := errors.AsType[*files.PathError](report.Failed[0]); !ok || report.Failed[0].Path != `back\slash` {
+		t.Errorf("the backslash: %v, %v", e, report.Failed[0])
+	}
+	for i, code := range map[int]files.Code{1: files.CodeTooLarge, 2: files.CodeBadPath} {
+		if e, ok := errors.AsType[*files.RemoteError](report.Failed[i]); !ok || e.Code != code {
+			t.Errorf("%v: want code %s", report.Failed[i], code)
+		}
+	}
+}
+
+func TestPushStopsWhenThePeerIsGone(t *testing.T) {
+	b := newBench(t, files.Config{})
+	src := t.TempDir()
+	for i := range 50 {
+		write(t, filepath.Join(src, fmt.Sprint(i)), []byte("x"), 0o644)
+	}
+	gone := b.url[:len(b.url)-26] + circuit.NewID().String()
+	report, err := files.Push(t.Context(), b.me, gone, src, files.PushOptions{})
+	if e, ok := errors.AsType[*circuit.RefusedError](err); !ok || e.Code != circuit.RefusedUnknownPeer {
+		t.Errorf("error %v, report %+v", err, report)
+	}
+	if report.Files != 0 {
+		t.Errorf("report: %+v", report)
+	}
+}
+
+func TestPushObeysItsContext(t *testing.T) {
+	b := newBench(t, files.Config{})
+	src := t.TempDir()
+	write(t, filepath.Join(src, "f"), make([]byte, 64<<20), 0o644)
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	_, err := files.Push(ctx, b.me, b.url, src, files.PushOptions{Progress: func(p files.Progress) {
+		if p.Bytes > 0 {
+			cancel(why)
+		}
+	}})
+	if !errors.Is(err, why) {
+		t.Errorf("error %v", err)
+	}
+	eventually(t, "nothing is left", func() bool { return count(b.dir) == 0 })
+}
+
+func TestFileThatChangesWhileItIsSent(t *testing.T) {
+	b := newBench(t, files.Config{})
+	src := t.TempDir()
+	path := filepath.Join(src, "log")
+	write(t, path, make([]byte, 8<<20), 0o644)
+	var once sync.Once
+	report := b.push(t, src, files.PushOptions{Progress: func(p files.Progress) {
+		if p.Bytes == 0 {
+			return
+		}
+		once.Do(func() {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err == nil {
+				_, err = f.WriteString("one more line\n")
+				err = errors.Join(err, f.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}})
+	if len(report.Failed) != 1 || !errors.Is(report.Failed[0], files.ErrChanged) {
+		t.Errorf("report: %+v", report)
+	}
+	eventually(t, "nothing is left", func() bool { return count(b.dir) == 0 })
+}
+
+func TestServiceNeedsADirectory(t *testing.T) {
+	if _, err := files.Service(files.Config{}); !errors.Is(err, files.ErrNoDir) {
+		t.Errorf("without a directory: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "f")
+	write(t, file, nil, 0o644)
+	for _, dir := range []string{file, file + "-missing"} {
+		if _, err := files.Service(files.Config{Dir: dir}); err == nil {
+			t.Errorf("%s was taken for a directory", dir)
+		}
+	}
+}
+
+func TestCompareSeesEveryDifference(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	for _, dir := range []string{a, b} {
+		write(t, filepath.Join(dir, "same"), []byte("same"), 0o644)
+		write(t, filepath.Join(dir, "mode"), []byte("m"), 0o644)
+	}
+	write(t, filepath.Join(a, "content"), []byte("one"), 0o644)
+	write(t, filepath.Join(b, "content"), []byte("two"), 0o644)
+	write(t, filepath.Join(a, "size"), []byte("1"), 0o644)
+	write(t, filepath.Join(b, "size"), []byte("22"), 0o644)
+	write(t, filepath.Join(a, "kind"), []byte("1"), 0o644)
+	write(t, filepath.Join(a, "only-a"), nil, 0o644)
+	write(t, filepath.Join(b, "only-b"), nil, 0o644)
+	if err := errors.Join(os.Chmod(filepath.Join(b, "mode"), 0o600), os.Mkdir(filepath.Join(b, "kind"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := files.Compare(t.Context(), a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make([]string, 0, len(got.Different))
+	for _, d := range got.Different {
+		name, _, _ := strings.Cut(d, ":")
+		names = append(names, name)
+	}
+	if s := strings.Join(names, " "); s != "content kind mode only-a size only-b" {
+		t.Errorf("different: %s\n%s", s, strings.Join(got.Different, "\n"))
+	}
+}
