@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patience bounds everything that a test waits for.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"peerctl": main})
+}
+
+// TestScripts runs the transcripts in testdata/script, each with a directory,
+// a configuration and a node key of its own. Besides the commands that
+// testscript knows they have:
+//
+//	serve NAME ARG…     runs "peerctl serve ARG…" until the script ends; $NAME is its URL, ${NAME}_ADDR its host:port
+//	stop NAME           ends it with SIGTERM, and wants exit code 0
+//	kill9 NAME          kills it
+//	exits CODE ARG…     runs "peerctl ARG…" and wants that exit code
+//	capture VAR         sets $VAR to the last stdout
+//	random FILE BYTES   writes a file of reproducible noise
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("XDG_CONFIG_HOME", e.Getenv("WORK")+"/config")
+			e.Setenv("SSH_AUTH_SOCK", "")
+			e.Values[serversKey{}] = servers{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve":   serveScript,
+			"stop":    stopScript,
+			"kill9":   kill9Script,
+			"exits":   exitsScript,
+			"capture": captureScript,
+			"random":  randomScript,
+		},
+	})
+}
+
+// servers are the nodes that one script has started, by name; serversKey is
+// where a script keeps them.
+type (
+	servers    map[string]*server
+	serversKey struct{}
+)
+
+// A server is a "peerctl serve" that runs.
+type server struct {
+	cmd  *exec.Cmd
+	log  syncBuffer // its stderr
+	url  string
+	done chan error // gets what Wait returns
+}
+
+// startServer returns when the first line of the server's output is there.
+func startServer(dir string, env []string, program string, args ...string) (*server, error) {
+	s := &server{done: make(chan error, 1)}
+	s.cmd = exec.Command(program, append([]string{"serve"}, args...)...)
+	s.cmd.Dir, s.cmd.Env, s.cmd.Stderr = dir, env, &s.log
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() })
+	defer late.Stop()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("serve printed no line: %w, %w\n%s", err, s.cmd.Wait(), s.log.String())
+	}
+	s.url = strings.TrimSpace(line)
+	go func() { s.done <- s.cmd.Wait() }()
+	return s, nil
+}
+
+// end sends the signal and waits.
+func (s *server) end(sig os.Signal) error {
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		return err
+	}
+	select {
+	case err := <-s.done:
+		return err
+	case <-time.After(patience):
+		_ = s.cmd.Process.Kill()
+		return errors.New("does not end")
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func environ(ts *testscript.TestScript) []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "CKT_PASSPHRASE", "GORACE"} {
+		if v := ts.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func serveScript(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: serve NAME ARG…")
+	}
+	program, err := exec.LookPath("peerctl")
+	ts.Check(err)
+	all := ts.Value(serversKey{}).(servers)
+	s, err := startServer(ts.MkAbs("."), environ(ts), program, append([]string{"--listen", "127.0.0.1:0"}, args[1:]...)...)
+	ts.Check(err)
+	name := args[0]
+	all[name] = s
+	ts.Defer(func() {
+		if all[name] == s {
+			if err := s.end(syscall.SIGTERM); err != nil {
+				ts.Logf("%s: %v", name, err)
+			}
+		}
+		ts.Logf("[%s]\n%s", name, s.log.String())
+	})
+	ts.Setenv(name, s.url)
+	_, addr, _ := strings.Cut(s.url, "@")
+	ts.Setenv(name+"_ADDR", addr)
+}
+
+// take removes a server from those that end with the script.
+func take(ts *testscript.TestScript, args []string) *server {
+	all := ts.Value(serversKey{}).(servers)
+	if len(args) != 1 || all[args[0]] == nil {
+		ts.Fatalf("no such server: %v", args)
+	}
+	s := all[args[0]]
+	delete(all, args[0])
+	return s
+}
+
+func stopScript(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(take(ts, args).end(syscall.SIGTERM))
+}
+
+func kill9Script(ts *testscript.TestScript, _ bool, args []string) {
+	if err := take(ts, args).end(syscall.SIGKILL); err == nil {
+		ts.Fatalf("the server has ended by itself")
+	}
+}
+
+func exitsScript(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE ARG…")
+	}
+	err := ts.Exec("peerctl", args[1:]...)
+	code := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+func captureScript(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+func randomScript(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), noise(n), 0o644))
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b) // never fails
+	return b
+}
