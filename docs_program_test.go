@@ -1,11 +1,13 @@
 package ckt_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDocsProgram runs the program of the README, which is that of the package
@@ -15,13 +17,22 @@ func TestDocsProgram(t *testing.T) {
 	if readme != overview {
 		t.Errorf("the programs in README.md and cktdoc.go differ:\n%s\n---\n%s", readme, overview)
 	}
-	file := filepath.Join(t.TempDir(), "main.go")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "main.go")
 	if err := os.WriteFile(file, []byte(readme), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
+	// Built and run apart, so that the time is the program's alone, and what is
+	// killed when it is over is the program and not the go command.
+	program := filepath.Join(dir, "program")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, file).CombinedOutput(); err != nil {
+		t.Fatalf("the program in README.md does not build: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program).CombinedOutput()
 	if err != nil {
-		t.Fatalf("the program in README.md: %v\n%s", err, out)
+		t.Fatalf("the program in README.md: %v (%v)\n%s", err, ctx.Err(), out)
 	}
 	if got, want := string(out), "hello, world\n"; got != want {
 		t.Errorf("the program in README.md prints %q, want %q", got, want)
