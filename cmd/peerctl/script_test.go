@@ -43,6 +43,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_CONFIG_HOME", e.Getenv("WORK")+"/config")
 			e.Setenv("SSH_AUTH_SOCK", "")
+			// The race detector waits a second at each exit unless told not to.
+			e.Setenv("GORACE", "atexit_sleep_ms=20")
 			e.Values[serversKey{}] = servers{}
 			return nil
 		},
