@@ -116,6 +116,19 @@ func TestReasonsTravel(t *testing.T) {
 	}
 }
 
+// Closing after the other side has closed is what everybody's defer does.
+func TestCloseAfterTheOtherSidesClose(t *testing.T) {
+	p := newPair(t, circuit.Config{})
+	for range 100 {
+		a, b := p.openCircuit(t, nil)
+		a.Close()
+		<-b.Context.Done()
+		b.Close()
+	}
+	// The pair's cleanup joins every goroutine, so one that does not end
+	// fails the test.
+}
+
 func TestErrorFragmentsComeOnErrors(t *testing.T) {
 	p := newPair(t, circuit.Config{})
 	a, b := p.openCircuit(t, nil)

@@ -139,7 +139,7 @@ func (s *state) nextWrite() (job write) {
 	case s.lost:
 	case len(s.handshake) > 0:
 		job.buf, s.handshake = s.handshake, nil
-	case s.closed && !s.finSent && s.fin == nil:
+	case s.owesFin():
 		s.finSent = true
 		fin := wireFin{Last: s.out.last}
 		if s.closeWith != nil {

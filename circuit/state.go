@@ -78,6 +78,10 @@ func (s *state) arrivedAll() bool {
 	return s.lost || s.fin != nil && s.received >= s.fin.Last
 }
 
+// owesFin reports whether the other side must still be told of the close. It
+// need not be if it has closed itself.
+func (s *state) owesFin() bool { return s.closed && !s.finSent && s.fin == nil }
+
 // wantsEOF reports whether everything of this side has been written.
 func (s *state) wantsEOF() bool {
 	return s.fin != nil || s.closed && s.finSent && !s.out.unsent()
@@ -182,7 +186,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 // settleStream decides about the flusher, and whether the other side owes an
 // acknowledgement.
 func (c *Circuit) settleStream(s *state, todo *after) {
-	work := len(s.handshake) > 0 || s.closed && !s.finSent || s.out.canSend() || s.wantsEOF() && !s.eofSent
+	work := len(s.handshake) > 0 || s.owesFin() || s.out.canSend() || s.wantsEOF() && !s.eofSent
 	if s.attached && !s.lost && !s.flushing && work {
 		s.flushing, todo.flush = true, true
 	}

@@ -1,0 +1,163 @@
+package circuit
+
+import (
+	"context"
+	"crypto/ed25519"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"ckt.local/transport"
+)
+
+// A fakeConn is a Conn without another side: streams that are opened on it
+// swallow what is written, and nobody opens any.
+type fakeConn struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu   sync.Mutex
+	last uint64
+}
+
+var _ transport.Conn = (*fakeConn)(nil)
+
+func newFakeConn() *fakeConn {
+	k := &fakeConn{}
+	k.ctx, k.cancel = context.WithCancelCause(context.Background())
+	return k
+}
+
+func (k *fakeConn) Info() transport.ConnInfo {
+	return transport.ConnInfo{RemoteKey: make(ed25519.PublicKey, ed25519.PublicKeySize)}
+}
+
+func (k *fakeConn) OpenStream(context.Context) (transport.Stream, error) { return k.stream(), nil }
+
+func (k *fakeConn) AcceptStream(context.Context) (transport.Stream, error) {
+	<-k.ctx.Done()
+	return nil, context.Cause(k.ctx)
+}
+
+func (k *fakeConn) Context() context.Context { return k.ctx }
+
+func (k *fakeConn) Close(transport.Code, string) error {
+	k.cancel(transport.ErrClosed)
+	return nil
+}
+
+func (k *fakeConn) stream() *fakeStream {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.last += 4
+	s := &fakeStream{id: k.last, gone: make(chan struct{})}
+	s.stop = context.AfterFunc(k.ctx, func() { s.Reset(transport.CodeClosed) })
+	return s
+}
+
+// A fakeStream swallows what is written, or holds it up. Reading waits for a
+// Reset.
+type fakeStream struct {
+	id   uint64
+	gone chan struct{} // closed by Reset
+	once sync.Once
+	stop func() bool
+
+	mu      sync.Mutex
+	stuck   bool // writing waits for a Reset
+	closed  bool
+	written int
+}
+
+var _ transport.Stream = (*fakeStream)(nil)
+
+func (s *fakeStream) Read([]byte) (int, error) {
+	<-s.gone
+	return 0, transport.ErrClosed
+}
+
+func (s *fakeStream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stuck {
+		s.mu.Unlock()
+		<-s.gone
+		s.mu.Lock()
+	}
+	select {
+	case <-s.gone:
+		return 0, transport.ErrClosed
+	default:
+	}
+	if s.closed {
+		return 0, io.ErrClosedPipe
+	}
+	s.written += len(p)
+	return len(p), nil
+}
+
+func (s *fakeStream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+func (s *fakeStream) ID() uint64                       { return s.id }
+func (s *fakeStream) Reset(transport.Code)             { s.once.Do(func() { close(s.gone) }) }
+func (s *fakeStream) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
+func (s *fakeStream) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
+func (s *fakeStream) Prioritize(transport.Priority)    {}
+
+// A fakeOwner counts.
+type fakeOwner struct {
+	mu             sync.Mutex
+	added, removed int
+}
+
+func (o *fakeOwner) AddCircuit(*Circuit) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.added++
+	return nil
+}
+
+func (o *fakeOwner) RemoveCircuit(*Circuit) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.removed++
+}
+
+// newFakeLink returns a link without another side that has had its settings.
+func newFakeLink(cfg Config, remote wireSettings) (*Link, error) {
+	l := NewLink(newFakeConn(), nil, cfg)
+	body, err := remote.MarshalMsg(nil)
+	if err == nil {
+		err = l.takeSettings(body)
+	}
+	return l, err
+}
+
+// newFakeCircuit returns an open circuit whose frames the test hands in.
+func newFakeCircuit(l *Link, o Owner) (*Circuit, *fakeStream, error) {
+	s := l.conn.(*fakeConn).stream()
+	c := newCircuit(l, s, NewID(), end{NewID(), "any"}, end{NewID(), "any"})
+	if err := l.register(c); err != nil {
+		return nil, nil, err
+	}
+	if err := c.own(o); err != nil {
+		return nil, nil, err
+	}
+	c.update(func(s *state) { s.attached = true })
+	return c, s, nil
+}
+
+// frame returns the body that a fake circuit is given.
+func body(m marshaler, payload ...byte) []byte {
+	b, err := m.MarshalMsg(nil)
+	if err != nil {
+		panic(err)
+	}
+	return append(b, payload...)
+}
