@@ -313,7 +313,7 @@ func NewClient(ctx context.Context, addr string, cfg Config) (*Node, error) {
 }
 
 // NewFragment returns an empty Fragment. The zero Fragment is as good.
-func NewFragment() *Fragment { return circuit.NewFragment() }
+func NewFragment() *Fragment { return new(Fragment) }
 
 // AllowAll is a [Policy] that allows every key everything. It is for tests
 // and for services that anybody may use.

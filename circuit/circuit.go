@@ -129,6 +129,13 @@ func (c *Circuit) CloseWith(reason error) {
 	})
 }
 
+// isOpen reports whether the circuit has been accepted and has not ended.
+func (c *Circuit) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.s.owned && !c.s.ended
+}
+
 // pending is how many fragments the other side has not acknowledged and this
 // side still tries to deliver.
 func (c *Circuit) pending() int {
@@ -162,7 +169,7 @@ func (c *Circuit) lose(err error) {
 
 // fault ends the attachment because the other side broke the protocol.
 func (c *Circuit) fault(err error) {
-	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.names.circuit, "error", err)
+	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id, "error", err)
 	c.streamC.Reset(transport.CodeProtocol)
 	c.lose(err)
 }

@@ -17,15 +17,16 @@ const (
 	CallError                 // a fragment that carries Err
 )
 
-// Limits of a fragment besides its payload (see [Config.MaxPayload]), in
-// bytes. A fragment over one of them is a [LimitError] at its sender, and
-// breaks the protocol if it arrives.
+// Limits of a fragment's texts, in bytes. [Config.MaxPayload] bounds the
+// payload. A fragment over a limit is a [LimitError] at its sender, and breaks
+// the protocol if it arrives.
 const (
-	MaxSubject   = 1024      // FragSubject
-	MaxErr       = 4096      // Err
-	MaxArgs      = 64        // pairs in Args
-	MaxArgKey    = 128       // each key
-	MaxArgsTotal = 64 * 1024 // all keys and values together
+	MaxSubject = 1024 // FragSubject
+	MaxErr     = 4096 // Err
+
+	maxArgs      = 64        // pairs in Args
+	maxArgKey    = 128       // each key
+	maxArgsTotal = 64 * 1024 // all keys and values together
 )
 
 // A Fragment is one message on a circuit. The sender fills in the second
@@ -44,10 +45,7 @@ type Fragment struct {
 	FragOp      int               // the user's operation
 	FragSubject string            // at most MaxSubject bytes
 	FragPart    int64             // the user's part number
-	Args        map[string]string // at most MaxArgs pairs
+	Args        map[string]string // at most 64 pairs, keys of 128 bytes, 64 KiB in all
 	Payload     []byte            // at most Config.MaxPayload bytes
 	Err         string            // not empty: delivered on Errors; at most MaxErr bytes
 }
-
-// NewFragment returns an empty Fragment. The zero Fragment is as good.
-func NewFragment() *Fragment { return &Fragment{} }

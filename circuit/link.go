@@ -130,11 +130,11 @@ func (l *Link) RemoteNodeID() identity.NodeID { return l.node }
 // Context ends when the link has ended; [context.Cause] says why.
 func (l *Link) Context() context.Context { return l.ctx }
 
-// Circuits returns the circuits that have not ended, in no order.
+// Circuits returns the circuits that are open, in no order.
 func (l *Link) Circuits() []*Circuit {
 	var open []*Circuit
 	for _, c := range l.snapshot() {
-		if c.Context.Err() == nil {
+		if c.isOpen() {
 			open = append(open, c)
 		}
 	}

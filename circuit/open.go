@@ -170,6 +170,10 @@ func (c *Circuit) startOpening(ctx context.Context, first *Fragment, answer chan
 		return &LimitError{What: "opening", Size: len(frame), Limit: maxSmallFrame}
 	}
 	c.update(func(s *state) {
+		if s.lost {
+			err = s.lostBy // the link has ended, and nobody would answer
+			return
+		}
 		s.opening = answer
 		s.handshake = frame
 		if first != nil {

@@ -101,7 +101,10 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 				signal(c.wake)
 			}
 		})
-		defer c.update(func(s *state) { s.iterating-- })
+		defer c.update(func(s *state) {
+			s.iterating--
+			s.poke = true // what woke this call up may be another one's
+		})
 		for {
 			f, cause := c.take(ctx)
 			var err error

@@ -39,6 +39,7 @@ func (c *Circuit) readEnded(err error) {
 		if isForeign(err) {
 			c.fault(err)
 		} else {
+			c.streamC.Reset(transport.CodeClosed) // or a blocked write would wait for a side that has gone
 			c.lose(err)
 		}
 	}
@@ -153,6 +154,8 @@ func (c *Circuit) fragment(w *wireFragment, payload []byte) *Fragment {
 func (c *Circuit) receive(s *state, it item) error {
 	serial := uint64(it.f.Serial)
 	switch {
+	case s.lost:
+		return transport.ErrClosed // the reader had it in hand already; Reads may be closed
 	case s.opening != nil:
 		return faultf("fragment before the answer to the opening")
 	case serial <= s.received:

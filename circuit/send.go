@@ -84,18 +84,18 @@ func checkTexts(subject, errText string, args map[string]string) error {
 		return &LimitError{What: "subject", Size: len(subject), Limit: MaxSubject}
 	case len(errText) > MaxErr:
 		return &LimitError{What: "err", Size: len(errText), Limit: MaxErr}
-	case len(args) > MaxArgs:
-		return &LimitError{What: "args", Size: len(args), Limit: MaxArgs}
+	case len(args) > maxArgs:
+		return &LimitError{What: "args", Size: len(args), Limit: maxArgs}
 	}
 	total := 0
 	for k, v := range args {
-		if len(k) > MaxArgKey {
-			return &LimitError{What: "arg key", Size: len(k), Limit: MaxArgKey}
+		if len(k) > maxArgKey {
+			return &LimitError{What: "arg key", Size: len(k), Limit: maxArgKey}
 		}
 		total += len(k) + len(v)
 	}
-	if total > MaxArgsTotal {
-		return &LimitError{What: "args in bytes", Size: total, Limit: MaxArgsTotal}
+	if total > maxArgsTotal {
+		return &LimitError{What: "args in bytes", Size: total, Limit: maxArgsTotal}
 	}
 	return nil
 }

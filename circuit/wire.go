@@ -30,7 +30,7 @@ const (
 	maxSmallFrame = 8 * 1024
 
 	// maxDataOverhead is the most that a data frame has besides its payload.
-	maxDataOverhead = MaxArgsTotal + MaxArgs*10 + MaxSubject + MaxErr + 128
+	maxDataOverhead = maxArgsTotal + maxArgs*10 + MaxSubject + MaxErr + 128
 
 	// fragmentOverhead is what a fragment costs of a window besides the bytes
 	// of its frame: what the receiver spends on keeping it, so that a million
