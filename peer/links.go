@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
@@ -34,6 +35,10 @@ type link struct {
 
 // from is where requests on the link come from.
 func (l *link) from() netip.AddrPort { return addrPort(l.Info().RemoteAddr) }
+
+// alive tells whether the link can be used. It ends a moment after its
+// connection.
+func (l *link) alive() bool { return l.conn.Context().Err() == nil && l.Context().Err() == nil }
 
 func (ls *links) init() { ls.byConn = make(map[transport.Conn]*link) }
 
@@ -118,17 +123,41 @@ func (n *Node) reach(ctx context.Context, t target) (*link, error) {
 	return nil, err
 }
 
+// dial returns a link to the target by way of the endpoint. For a moment that
+// may return a Conn that has just been lost; then it is asked again.
 func (n *Node) dial(ctx context.Context, t target) (*link, error) {
 	var key []byte
 	if !t.node.IsZero() {
 		key = t.node.Key()
 	}
-	conn, err := n.endpoint.Dial(ctx, t.addr, key)
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := n.endpoint.Dial(ctx, t.addr, key)
+		if err != nil {
+			return nil, err
+		}
+		l, err := n.adopt(conn, t.addr)
+		if err == nil && l.alive() {
+			return l, nil
+		}
+		endedBy := err
+		if err == nil {
+			if endedBy = context.Cause(conn.Context()); endedBy == nil {
+				endedBy = context.Cause(l.Context())
+			}
+		}
+		if _, told := errors.AsType[*transport.RemoteError](endedBy); told || errors.Is(err, ErrNodeClosed) {
+			return nil, endedBy
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w at %s: %w", transport.ErrUnreachable, t.addr, endedBy)
+		case <-time.After(lostConnPause):
+		}
 	}
-	return n.adopt(conn, t.addr)
 }
+
+// lostConnPause is how long an endpoint may take to forget a Conn.
+const lostConnPause = 5 * time.Millisecond
 
 // find looks for a link that is there. The address counts before the node ID:
 // the machines of one person may share a key.
@@ -173,7 +202,7 @@ func (n *Node) linksTo(id identity.NodeID) []*link {
 	defer n.links.mu.Unlock()
 	var ls []*link
 	for _, l := range n.links.byConn {
-		if !l.self && l.RemoteNodeID() == id && l.Context().Err() == nil {
+		if !l.self && l.RemoteNodeID() == id && l.alive() {
 			ls = append(ls, l)
 		}
 	}
@@ -184,7 +213,7 @@ func (n *Node) findAddr(t target) *link {
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()
 	for _, l := range n.links.byConn {
-		if !l.self && l.Context().Err() == nil && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
+		if !l.self && l.alive() && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
 			(l.names[t.addr] || addrText(l.Info().RemoteAddr) == t.addr) {
 			return l
 		}

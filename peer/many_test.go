@@ -11,6 +11,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/peer/peertest"
+	"ckt.local/transport"
 )
 
 func TestManyPeersOpenFromBothEndsAtOnce(t *testing.T) {
@@ -119,7 +120,10 @@ func checkShutdownError(t *testing.T, err error) {
 		}
 		return
 	}
-	for _, target := range []error{circuit.ErrPeerLost, circuit.ErrClosed, peer.ErrNodeClosed, peer.ErrPeerClosed} {
+	if e, ok := errors.AsType[*transport.RemoteError](err); ok && e.Code == transport.CodeClosed {
+		return // it was dialled anew, and had not closed its socket yet
+	}
+	for _, target := range []error{circuit.ErrPeerLost, transport.ErrUnreachable, circuit.ErrClosed, peer.ErrNodeClosed, peer.ErrPeerClosed} {
 		if errors.Is(err, target) {
 			return
 		}

@@ -30,7 +30,7 @@ func (n *Node) self(t target) (*link, error) {
 		return nil, ErrNodeClosed
 	}
 	for _, l := range n.links.byConn {
-		if l.self && l.Info().Dialed && l.Context().Err() == nil {
+		if l.self && l.Info().Dialed && l.alive() {
 			return l, nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/simnet"
 )
 
 // patience bounds what a cluster waits for while it is built and taken down.
@@ -39,6 +41,20 @@ type Config struct {
 	// Adjust, if set, changes the configuration of node i before it is made:
 	// its key, its policy, its socket.
 	Adjust func(i int, cfg *peer.Config)
+
+	// Network, if set, is what the nodes are on instead of the loopback
+	// interface: node i is host 10.0.0.(i+1), port 4242. It is meant for
+	// bubbles of testing/synctest, where time costs nothing. A bubble begins in
+	// the year 2000, when no TLS certificate is valid yet:
+	//
+	//	synctest.Test(t, func(t *testing.T) {
+	//		time.Sleep(40 * 365 * 24 * time.Hour)
+	//		net := simnet.New(1)
+	//		t.Cleanup(func() { net.Close() })
+	//		cluster := peertest.Config{Network: net}.NewCluster(t, 2)
+	//		...
+	//	})
+	Network *simnet.Network
 
 	// Connect says which nodes are connected: it is called for each pair with
 	// i < j. Default: all are.
@@ -93,6 +109,9 @@ func (cfg Config) NewCluster(t testing.TB, n int) *Cluster {
 	return c
 }
 
+// Host is the address of node i on a simulated network.
+func Host(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}) }
+
 // node is the configuration of node i.
 func (cfg Config) node(t testing.TB, i int, key *identity.Key, ids []identity.NodeID) peer.Config {
 	authorize := cfg.Authorize
@@ -105,6 +124,13 @@ func (cfg Config) node(t testing.TB, i int, key *identity.Key, ids []identity.No
 		Authorize:  authorize,
 		Circuit:    cfg.Circuit,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", i),
+	}
+	if cfg.Network != nil {
+		socket, err := cfg.Network.Host(Host(i)).Listen(4242)
+		if err != nil {
+			t.Fatalf("peertest: socket of node %d: %v", i, err)
+		}
+		node.PacketConn = socket
 	}
 	if cfg.Adjust != nil {
 		cfg.Adjust(i, &node)
