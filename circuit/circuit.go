@@ -169,7 +169,7 @@ func (c *Circuit) lose(err error) {
 
 // fault ends the attachment because the other side broke the protocol.
 func (c *Circuit) fault(err error) {
-	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id, "error", err)
+	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
 	c.streamC.Reset(transport.CodeProtocol)
 	c.lose(err)
 }

@@ -17,8 +17,8 @@ type fakeConn struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu   sync.Mutex
-	last uint64
+	mu      sync.Mutex
+	streams []*fakeStream
 }
 
 var _ transport.Conn = (*fakeConn)(nil)
@@ -50,10 +50,23 @@ func (k *fakeConn) Close(transport.Code, string) error {
 func (k *fakeConn) stream() *fakeStream {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.last += 4
-	s := &fakeStream{id: k.last, gone: make(chan struct{})}
-	s.stop = context.AfterFunc(k.ctx, func() { s.Reset(transport.CodeClosed) })
+	s := &fakeStream{id: uint64(4 * len(k.streams)), gone: make(chan struct{})}
+	context.AfterFunc(k.ctx, func() { s.Reset(transport.CodeClosed) })
+	k.streams = append(k.streams, s)
 	return s
+}
+
+// writtenBytes is what was written to all streams.
+func (k *fakeConn) writtenBytes() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := 0
+	for _, s := range k.streams {
+		s.mu.Lock()
+		n += s.written
+		s.mu.Unlock()
+	}
+	return n
 }
 
 // A fakeStream swallows what is written, or holds it up. Reading waits for a
@@ -62,7 +75,6 @@ type fakeStream struct {
 	id   uint64
 	gone chan struct{} // closed by Reset
 	once sync.Once
-	stop func() bool
 
 	mu      sync.Mutex
 	stuck   bool // writing waits for a Reset
@@ -95,6 +107,13 @@ func (s *fakeStream) Write(p []byte) (int, error) {
 	}
 	s.written += len(p)
 	return len(p), nil
+}
+
+// block makes further writing wait.
+func (s *fakeStream) block() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stuck = true
 }
 
 func (s *fakeStream) Close() error {
@@ -153,7 +172,7 @@ func newFakeCircuit(l *Link, o Owner) (*Circuit, *fakeStream, error) {
 	return c, s, nil
 }
 
-// frame returns the body that a fake circuit is given.
+// body returns the body of a frame.
 func body(m marshaler, payload ...byte) []byte {
 	b, err := m.MarshalMsg(nil)
 	if err != nil {

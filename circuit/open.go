@@ -171,7 +171,7 @@ func (c *Circuit) startOpening(ctx context.Context, first *Fragment, answer chan
 	}
 	c.update(func(s *state) {
 		if s.lost {
-			err = s.lostBy // the link has ended, and nobody would answer
+			err = &LostError{Cause: s.lostBy} // the link has ended, and nobody would answer
 			return
 		}
 		s.opening = answer

@@ -214,7 +214,7 @@ func (c *Circuit) settleAcks(s *state, todo *after) {
 	if s.lost || s.released {
 		return
 	}
-	quarter := uint64(c.link.cfg.Window / 4)
+	quarter := max(1, uint64(c.link.cfg.Window/4)) // 0 would be due for ever
 	news := s.received - s.told
 	last := s.fin != nil && s.received == s.fin.Last
 	credit := s.took + uint64(c.link.cfg.Window) - s.granted
