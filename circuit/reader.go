@@ -102,7 +102,7 @@ func (fr *frameReader) makeRoom() error {
 	case fr.r1 < len(fr.buf):
 		return nil // more of a long frame fits behind what is there
 	default:
-		grown := make([]byte, min(size, 2*len(fr.buf)))
+		grown := make([]byte, min(size, 4*len(fr.buf)))
 		copy(grown, fr.buf[fr.r0:fr.r1])
 		fr.pool.put(fr.buf)
 		fr.buf = grown
