@@ -1,0 +1,304 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ckt.local/transport"
+)
+
+// A machine drives one circuit with steps that bytes stand for, and checks
+// after each what must hold always. It plays the other side, the user and the
+// link; one goroutine plays them all, so that a sequence can be repeated.
+type machine struct {
+	t      *testing.T
+	c      *Circuit
+	owner  *fakeOwner
+	answer chan error // of the opening, if this side has opened
+	data   []byte     // the steps not taken yet
+
+	readEnded bool // the stream has ended: no more frames
+	received  uint64
+	cause     error
+	largest   int   // cost of the largest fragment handed in
+	lastRead  int64 // serial of the last fragment from Reads or Fragments
+	lastErr   int64 // likewise from Errors
+}
+
+const machineWindow = 8 << 10
+
+func newMachine(t *testing.T, data []byte) *machine {
+	l, err := newFakeLink(Config{Window: machineWindow, MaxPayload: 4 << 10}, wireSettings{Window: machineWindow, MaxPayload: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{t: t, owner: &fakeOwner{}, data: data}
+	var s *fakeStream
+	if m.c, s, err = newFakeCircuit(l, m.owner); err != nil {
+		t.Fatal(err)
+	}
+	how := m.byte()
+	if how&1 != 0 { // this side opens
+		m.answer = make(chan error, 1)
+		m.c.s.attached = false
+		var first *Fragment
+		if how&2 != 0 {
+			first = &Fragment{Payload: []byte("first")}
+		}
+		if err := m.c.startOpening(t.Context(), first, m.answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if how&4 != 0 {
+		s.block()
+	}
+	return m
+}
+
+// byte takes one byte of the input, 0 when there are none left.
+func (m *machine) byte() byte {
+	if len(m.data) == 0 {
+		return 0
+	}
+	b := m.data[0]
+	m.data = m.data[1:]
+	return b
+}
+
+func (m *machine) run() {
+	steps := []func(arg byte){
+		m.nextData, m.anyData, m.fin, m.accept, m.refuse, m.unknown, m.raw, m.eof,
+		m.send, m.close, m.ack, m.read, m.rangeOver, m.lose, m.wait, m.settle,
+	}
+	for len(m.data) > 0 {
+		b := m.byte()
+		steps[int(b)%len(steps)](m.byte())
+		m.check()
+	}
+	m.end()
+}
+
+// frame hands the circuit one frame, as its readLoop would.
+func (m *machine) frame(typ transport.FrameType, body []byte) {
+	if m.readEnded {
+		return
+	}
+	if err := m.c.onFrame(typ, body); err != nil {
+		m.readEnded = true
+		m.c.readEnded(err)
+	}
+}
+
+func (m *machine) nextData(arg byte) {
+	m.fragment(m.received+1, int(arg)*16, arg&7 == 7)
+}
+
+func (m *machine) anyData(arg byte) {
+	m.fragment(uint64(arg), 0, false)
+}
+
+func (m *machine) fragment(serial uint64, size int, isErr bool) {
+	w := &wireFragment{Serial: serial}
+	if isErr {
+		w.Err = "error"
+	}
+	b := body(w, make([]byte, size)...)
+	m.largest = max(m.largest, frameCost(frameSize(len(b))))
+	m.frame(frameData, b)
+}
+
+func (m *machine) fin(arg byte) {
+	m.frame(frameFin, body(&wireFin{Last: m.received + uint64(arg>>1)%4 - uint64(arg>>4&1), Failed: arg&1 != 0, Reason: "reason"}))
+}
+
+func (m *machine) accept(arg byte) {
+	a := &wireAccept{Generation: 1, Peer: m.c.remote.peer}
+	switch arg % 8 {
+	case 0:
+		a.Generation = 2
+	case 1:
+		a.Peer = ID{}
+	case 2:
+		a.Peer[3]++
+	}
+	m.frame(frameAccept, body(a))
+}
+
+func (m *machine) refuse(arg byte) {
+	m.frame(frameRefuse, body(&wireRefuse{Code: uint64(arg), Reason: "no"}))
+}
+
+func (m *machine) unknown(arg byte) { m.frame(transport.FrameType(arg), []byte{arg}) }
+
+// raw hands in bytes of the input as they are.
+func (m *machine) raw(arg byte) {
+	n := min(int(arg)%64, len(m.data))
+	b := m.data[:n]
+	m.data = m.data[n:]
+	m.largest = max(m.largest, frameCost(frameSize(n)))
+	m.frame(frameOpen+transport.FrameType(arg)%8, b)
+}
+
+func (m *machine) eof(byte) {
+	if !m.readEnded {
+		m.readEnded = true
+		m.c.readEnded(errors.New("the stream has ended"))
+	}
+}
+
+func (m *machine) send(arg byte) {
+	before := m.c.Stats()
+	err := m.c.SendOneWay(&Fragment{Payload: make([]byte, int(arg)*8)})
+	if sent := m.c.Stats().FragmentsSent - before.FragmentsSent; (err == nil) != (sent == 1) {
+		m.t.Fatalf("SendOneWay: %v, and %d were taken", err, sent)
+	}
+}
+
+func (m *machine) close(arg byte) {
+	var reason error
+	if arg&1 != 0 {
+		reason = errors.New("reason")
+	}
+	m.c.CloseWith(reason)
+}
+
+func (m *machine) ack(arg byte) {
+	received := uint64(arg >> 2)
+	if arg&3 == 0 {
+		m.c.mu.Lock()
+		received = m.c.s.out.sent
+		m.c.mu.Unlock()
+	}
+	m.c.link.onAcks([]wireAck{{Stream: m.c.streamC.ID(), Received: received, Credit: uint64(arg) << 8}})
+}
+
+// took checks the order of what the user gets.
+func (m *machine) took(f *Fragment, last *int64) {
+	if f == nil {
+		return
+	}
+	if f.Serial <= *last {
+		m.t.Fatalf("fragment %d was read after %d", f.Serial, *last)
+	}
+	*last = f.Serial
+}
+
+func (m *machine) read(arg byte) {
+	select {
+	case f := <-m.c.Reads:
+		m.took(f, &m.lastRead)
+	default:
+	}
+	if arg&1 != 0 {
+		select {
+		case f := <-m.c.Errors:
+			m.took(f, &m.lastErr)
+		default:
+		}
+	}
+}
+
+func (m *machine) rangeOver(arg byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(arg)*time.Millisecond)
+	defer cancel()
+	n := byte(0)
+	for f := range m.c.Fragments(ctx) {
+		if f != nil && f.Err != "" {
+			m.took(f, &m.lastErr)
+		} else {
+			m.took(f, &m.lastRead)
+		}
+		if n++; n > arg&3 {
+			break
+		}
+	}
+}
+
+// lose is the link's end as a circuit sees it: its reader may have frames in
+// hand.
+func (m *machine) lose(byte) { m.c.lose(errors.New("the link has ended")) }
+
+func (m *machine) wait(arg byte) {
+	time.Sleep(time.Duration(arg) * 10 * time.Millisecond * (1 + time.Duration(arg&8)*100))
+}
+
+func (m *machine) settle(byte) { synctest.Wait() }
+
+// check holds the state against what must be true whatever has happened.
+func (m *machine) check() {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	s := &m.c.s
+	inbox := 0
+	for _, q := range []*queue{&s.in.reads, &s.in.errs} {
+		for _, it := range q.items[q.at:] {
+			inbox += it.cost
+		}
+	}
+	outbox := 0
+	for _, c := range s.out.chunks {
+		outbox += c.cost
+	}
+	switch {
+	case s.received < m.received:
+		m.t.Fatalf("received went from %d to %d", m.received, s.received)
+	case inbox > machineWindow+m.largest:
+		m.t.Fatalf("the inbox costs %d, over the window of %d and a fragment", inbox, machineWindow)
+	case s.took+uint64(inbox) != s.rcvCost:
+		m.t.Fatalf("of %d, %d are taken and %d in the inbox", s.rcvCost, s.took, inbox)
+	case s.granted > s.took+machineWindow:
+		m.t.Fatalf("credit of %d with %d taken", s.granted, s.took)
+	case outbox != s.out.cost || outbox > machineWindow+frameCost(frameSize(1<<11)):
+		m.t.Fatalf("the outbox costs %d, and counts %d", outbox, s.out.cost)
+	case s.out.acked > s.out.sent || s.out.sent > s.out.last:
+		m.t.Fatalf("acknowledged %d, sent %d, taken %d", s.out.acked, s.out.sent, s.out.last)
+	case m.cause != nil && s.cause != m.cause:
+		m.t.Fatalf("the cause was %v and is %v", m.cause, s.cause)
+	case s.ended && context.Cause(m.c.Context) == nil && s.cause == nil:
+		m.t.Fatal("ended without a cause")
+	}
+	m.received, m.cause = s.received, s.cause
+}
+
+// end closes the circuit and its link, after which nothing may be left.
+func (m *machine) end() {
+	m.c.Close()
+	m.check()
+	m.eof(0)
+	m.c.link.Shutdown(context.Background(), nil)
+	m.check()
+	if m.owner.added != 1 || m.owner.removed != 1 {
+		m.t.Fatalf("the owner was told of %d circuits and of the end of %d", m.owner.added, m.owner.removed)
+	}
+	if _, open := <-m.c.Reads; open {
+		m.t.Fatal("Reads gives something after Close")
+	}
+	if context.Cause(m.c.Context) != m.cause || !m.c.s.finished {
+		m.t.Fatalf("cause is %v, was %v; finished %v", context.Cause(m.c.Context), m.cause, m.c.s.finished)
+	}
+}
+
+func FuzzCircuit(f *testing.F) {
+	f.Add([]byte{0, 0, 1, 0, 2, 15, 0, 11, 0, 2, 0, 15, 0})      // data, read, fin
+	f.Add([]byte{1, 3, 7, 8, 9, 15, 0, 10, 0, 0, 200})           // open, accept, send, ack
+	f.Add([]byte{3, 4, 2, 8, 1})                                 // open, refuse
+	f.Add([]byte{0, 0, 255, 0, 255, 0, 255, 15, 0, 0, 255})      // over the credit
+	f.Add([]byte{0, 1, 0, 1, 2})                                 // serial 0, then a gap
+	f.Add([]byte{0, 0, 1, 0, 1, 2, 8, 2, 8, 0, 1})               // data, fin, second fin
+	f.Add([]byte{4, 8, 100, 8, 100, 15, 0, 9, 0, 7, 0})          // a blocked writer
+	f.Add([]byte{0, 0, 1, 13, 0, 0, 1, 0, 1})                    // frames in hand after a loss
+	f.Add([]byte{0, 0, 7, 0, 1, 0, 7, 15, 0, 11, 1, 12, 255})    // errors and reads, then a range
+	f.Add([]byte{0, 0, 1, 0, 1, 2, 0, 15, 0, 14, 255, 14, 255})  // fin with unread fragments, and time
+	f.Add([]byte{0, 9, 1, 0, 1, 0, 255, 0, 255, 0, 255, 14, 90}) // data after our close
+	f.Add([]byte{0, 2, 0, 9, 0, 15, 0, 14, 255, 7, 0})           // both close
+	f.Add([]byte{0, 6, 27, 147, 1, 194, 160, 5, 170, 6, 3})      // raw frames, optional and unknown ones
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 400 {
+			return // nothing new comes of it
+		}
+		synctest.Test(t, func(t *testing.T) { newMachine(t, data).run() })
+	})
+}
