@@ -29,7 +29,8 @@ type Config struct {
 	// link. Default 16384.
 	MaxCircuits int
 
-	// OpenTimeout bounds the wait for the other side's yes. Default 10 s.
+	// OpenTimeout bounds the wait for the other side's yes where the caller
+	// gives no deadline. Default 10 s.
 	OpenTimeout time.Duration
 
 	// Silence is how long acknowledgements may fail to come while something

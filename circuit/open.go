@@ -15,6 +15,9 @@ const (
 	// frame or their answer at once; the next ones wait.
 	maxOpenings = 1024
 
+	// longestOpening is how long an acceptor lets an opener wait at most.
+	longestOpening = 10 * time.Minute
+
 	// refuseGrace is how long the opener may take to read a refusal.
 	refuseGrace = 5 * time.Second
 )
@@ -24,8 +27,9 @@ const (
 type Acceptor interface {
 	// AcceptCircuit is asked before anything but req is allocated. The error
 	// is a [Refusal], or any other error, which the other side learns of as
-	// RefusedInternal without its text. ctx ends when the opener's time, or
-	// this side's [Config.OpenTimeout], is over.
+	// RefusedInternal without its text. ctx ends when the opener's time is
+	// over, or 10 minutes, or this side's [Config.OpenTimeout] if the opener
+	// does not say how long it waits.
 	AcceptCircuit(ctx context.Context, req OpenRequest) (Acceptance, error)
 }
 
@@ -70,12 +74,15 @@ type OpenParams struct {
 }
 
 // Open opens a circuit and returns when the other side has said yes. Its
-// errors: a no is a [RefusedError]; no answer before [Config.OpenTimeout] or
-// ctx's deadline is [ErrOpenTimeout]; a first fragment over a limit is a
+// errors: a no is a [RefusedError]; no answer before ctx's deadline, or within
+// [Config.OpenTimeout] if it has none, is [ErrOpenTimeout]; a first fragment over a limit is a
 // [LimitError], and the other side never hears of it.
 func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, l.cfg.OpenTimeout, ErrOpenTimeout)
-	defer cancel()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, l.cfg.OpenTimeout, ErrOpenTimeout)
+		defer cancel()
+	}
 	if err := l.awaitSettings(ctx); err != nil {
 		return nil, err
 	}
@@ -144,8 +151,11 @@ func (l *Link) openError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return openCtxError(ctx)
 	}
-	if l.ctx.Err() != nil {
-		return &LostError{Cause: context.Cause(l.ctx)}
+	if _, ok := errors.AsType[*LostError](err); ok {
+		return err
+	}
+	if cause := context.Cause(l.conn.Context()); cause != nil {
+		return &LostError{Cause: cause}
 	}
 	return err
 }
@@ -229,8 +239,8 @@ func (l *Link) serveOpen(s transport.Stream, body []byte) error {
 		return err
 	}
 	wait := l.cfg.OpenTimeout
-	if open.WaitMillis > 0 && open.WaitMillis < uint64(wait.Milliseconds()) {
-		wait = time.Duration(open.WaitMillis) * time.Millisecond
+	if open.WaitMillis > 0 {
+		wait = time.Duration(min(open.WaitMillis, uint64(longestOpening.Milliseconds()))) * time.Millisecond
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, wait)
 	defer cancel()

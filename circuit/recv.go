@@ -30,7 +30,7 @@ func (c *Circuit) readLoop() {
 // readEnded is called once, when nothing more comes from the stream.
 func (c *Circuit) readEnded(err error) {
 	c.mu.Lock()
-	clean := err == io.EOF && (c.s.finSent || c.s.fin != nil && c.s.received == c.s.fin.Last)
+	clean := c.s.lost || err == io.EOF && (c.s.finSent || c.s.fin != nil && c.s.received == c.s.fin.Last)
 	c.mu.Unlock()
 	if !clean {
 		if gone := context.Cause(c.link.conn.Context()); gone != nil {

@@ -167,7 +167,7 @@ func (p *LocalPeer) OpenCircuitCount() int {
 //
 // first is the first fragment that the other side reads; nil sends none.
 // errWriteDur bounds the wait: 0 is 10 s, negative is as long as this peer
-// lives.
+// lives. The other side refuses after 10 minutes at the latest.
 //
 // Errors: [URLError]; [circuit.LimitError] for a first fragment over a limit,
 // of which nothing was sent; [circuit.RefusedError] if the other side says no;

@@ -67,10 +67,10 @@ type Config struct {
 
 	// MaxIdle is how long a Conn lives without a packet from the other side.
 	// The smaller one of both sides counts, but the other side does not go
-	// below 5 s. Default 12 s.
+	// below 5 s. Default 10 s.
 	MaxIdle time.Duration
 
-	// KeepAlive is how often an idle Conn sends a packet. Default 4 s,
+	// KeepAlive is how often an idle Conn sends a packet. Default 3 s,
 	// negative: never.
 	KeepAlive time.Duration
 
@@ -120,8 +120,8 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	cfg.MaxIdle = cmp.Or(cfg.MaxIdle, 12*time.Second)
-	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 4*time.Second)
+	cfg.MaxIdle = cmp.Or(cfg.MaxIdle, 10*time.Second)
+	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 3*time.Second)
 	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
 	cfg.MaxStreams = max(1, cmp.Or(cfg.MaxStreams, 1<<16)) // hello needs one
 	return cfg, nil
