@@ -196,10 +196,7 @@ func TestOneGiBThroughEcho(t *testing.T) {
 	}
 	const total, limit = 1 << 30, 150 << 10 // bytes, KiB
 	const last = 4 << 20                    // more than a pipe holds: while it is unread, the sender has not ended
-	program := filepath.Join(t.TempDir(), "peerctl")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := plainProgram(t)
 	env := cleanEnv(t)
 	s := serveFor(t, env, program)
 	var stderr syncBuffer
