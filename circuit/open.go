@@ -157,6 +157,9 @@ func (l *Link) openError(ctx context.Context, err error) error {
 	if cause := context.Cause(l.conn.Context()); cause != nil {
 		return &LostError{Cause: cause}
 	}
+	if _, ok := errors.AsType[*transport.RemoteError](err); ok {
+		return &LostError{Cause: err} // the stream was reset without an answer
+	}
 	return err
 }
 
@@ -340,7 +343,10 @@ func (l *Link) refuse(s transport.Stream, err error) {
 	s.SetWriteDeadline(time.Now().Add(refuseGrace))
 	if _, err := s.Write(frame); err == nil && s.Close() == nil {
 		s.SetReadDeadline(time.Now().Add(refuseGrace))
-		io.Copy(io.Discard, s) // until the opener gives the stream up, as it does at once
+		// Until the opener gives the stream up, as it does at once.
+		if _, err := io.Copy(io.Discard, s); err == nil {
+			return // both directions have ended, and a reset could overtake the refusal
+		}
 	}
 	s.Reset(transport.CodeRefused)
 }
