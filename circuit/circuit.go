@@ -161,7 +161,7 @@ func (c *Circuit) lose(err error) {
 		}
 		s.lost, s.lostBy, s.poke = true, err, true
 		if s.opening != nil {
-			s.opening <- err // has room for the one answer
+			s.opening <- s.endOf() // has room for the one answer
 			s.opening = nil
 		}
 	})
@@ -170,8 +170,8 @@ func (c *Circuit) lose(err error) {
 // fault ends the attachment because the other side broke the protocol.
 func (c *Circuit) fault(err error) {
 	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
+	c.lose(err) // before the reader is told of the reset, and takes that for the cause
 	c.streamC.Reset(transport.CodeProtocol)
-	c.lose(err)
 }
 
 // NewCircuit opens one more circuit between the same two peers, from this end,

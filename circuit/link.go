@@ -207,8 +207,8 @@ func (l *Link) end(cause error) {
 	}
 	l.cancel(cause)
 	for _, c := range l.snapshot() {
+		c.lose(cause) // before the reader is told of the reset, and takes that for the cause
 		c.streamC.Reset(transport.CodeClosed)
-		c.lose(cause)
 	}
 }
 

@@ -157,9 +157,6 @@ func (l *Link) openError(ctx context.Context, err error) error {
 	if cause := context.Cause(l.conn.Context()); cause != nil {
 		return &LostError{Cause: cause}
 	}
-	if _, ok := errors.AsType[*transport.RemoteError](err); ok {
-		return &LostError{Cause: err} // the stream was reset without an answer
-	}
 	return err
 }
 

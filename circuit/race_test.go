@@ -41,6 +41,9 @@ func hammer(t *testing.T, c *circuit.Circuit, end func()) {
 		for err := error(nil); err == nil || err == circuit.ErrBacklog; {
 			err = c.SendOneWay(&circuit.Fragment{Err: "an error"})
 			oneEnd(t, "SendOneWay", err)
+			if err == circuit.ErrBacklog { // time stands still in a bubble while anybody spins
+				err = c.Send(context.Background(), frag(1, "wait for room"))
+			}
 		}
 	})
 	wg.Go(func() {
@@ -87,6 +90,35 @@ func hammer(t *testing.T, c *circuit.Circuit, end func()) {
 	}
 }
 
+// openBeside is openCircuit while somebody else opens circuits too, which it
+// closes.
+func (p *pair) openBeside(t *testing.T) (a, b *circuit.Circuit) {
+	t.Helper()
+	a, b = p.openCircuit(t, nil)
+	for b.CircuitID() != a.CircuitID() {
+		b.Close()
+		b = <-p.b.news
+	}
+	return a, b
+}
+
+// openTen returns both ends of ten circuits.
+func (p *pair) openTen(t *testing.T) (ends []*circuit.Circuit) {
+	t.Helper()
+	for range 10 {
+		a, b := p.openCircuit(t, nil)
+		ends = append(ends, a, b)
+	}
+	return ends
+}
+
+// hammerAll hammers circuits that something else will end.
+func hammerAll(t *testing.T, wg *sync.WaitGroup, ends []*circuit.Circuit) {
+	for _, c := range ends {
+		wg.Go(func() { hammer(t, c, func() {}) })
+	}
+}
+
 // closeAll closes what the other side opens besides the circuits under test.
 func closeAll(s *side) { takeAll(s, (*circuit.Circuit).Close) }
 
@@ -103,7 +135,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			p := newPair(t, circuit.Config{Window: 8 << 10})
 			for range 10 {
 				for _, endB := range []func(*circuit.Circuit){nothing, end} {
-					a, b := p.openCircuit(t, nil)
+					a, b := p.openBeside(t)
 					var wg sync.WaitGroup
 					stop := make(chan struct{})
 					wg.Go(func() { // what NewCircuit opens
@@ -192,11 +224,7 @@ func TestConnectionClosedInTraffic(t *testing.T) {
 	for range 5 {
 		p := newPair(t, circuit.Config{Window: 16 << 10})
 		var wg sync.WaitGroup
-		for range 10 {
-			a, b := p.openCircuit(t, nil)
-			wg.Go(func() { hammer(t, a, func() {}) })
-			wg.Go(func() { hammer(t, b, func() {}) })
-		}
+		hammerAll(t, &wg, p.openTen(t))
 		for _, s := range []*side{p.a, p.b} {
 			go closeAll(s)
 			openMany(t, &wg, s, 5)
