@@ -32,6 +32,7 @@ type Circuit struct {
 	link     *Link
 	id       ID
 	local    end
+	seed     ID  // of the local peer
 	remote   end // its peer is known once the circuit is open
 	names    names
 	accepted bool // the other side opened it
@@ -181,6 +182,7 @@ func (c *Circuit) fault(err error) {
 func (c *Circuit) NewCircuit() (*Circuit, context.Context, error) {
 	n, err := c.link.Open(context.Background(), OpenParams{
 		FromPeerID:  c.local.peer,
+		FromSeed:    c.seed,
 		FromService: c.local.service,
 		ToPeerID:    c.remote.peer,
 		ToService:   c.remote.service,

@@ -54,8 +54,8 @@ type RemoteError struct {
 	Reason string // foreign text, at most MaxReason bytes
 }
 
-// Error returns the foreign text after a word that says whose it is.
-func (e *RemoteError) Error() string { return "circuit: other side: " + e.Reason }
+// Error quotes the foreign text after a word that says whose it is.
+func (e *RemoteError) Error() string { return fmt.Sprintf("circuit: other side: %q", e.Reason) }
 
 // MaxReason is the longest reason that travels with a close or a refusal, in
 // bytes. Longer ones are cut.
@@ -118,11 +118,11 @@ type RefusedError struct {
 	Service string          // what was asked for
 }
 
-// Error names the service and the kind.
+// Error names the service and the kind, and quotes the foreign text.
 func (e *RefusedError) Error() string {
 	s := fmt.Sprintf("circuit: refused by %v: service %q: %v", e.Node, e.Service, e.Code)
 	if e.Reason != "" {
-		s += ": " + e.Reason
+		s += fmt.Sprintf(": %q", e.Reason)
 	}
 	return s
 }

@@ -158,10 +158,13 @@ func newFakeLink(cfg Config, remote wireSettings) (*Link, error) {
 	return l, err
 }
 
+// fakeSeed is the seed of the peer at the other end of every fake circuit.
+var fakeSeed = ID{1, 2, 3}
+
 // newFakeCircuit returns an open circuit whose frames the test hands in.
 func newFakeCircuit(l *Link, o Owner) (*Circuit, *fakeStream, error) {
 	s := l.conn.(*fakeConn).stream()
-	c := newCircuit(l, s, NewID(), end{NewID(), "any"}, end{NewID(), "any"})
+	c := newCircuit(l, s, NewID(), end{NewID(), "any"}, end{fakeSeed.Peer(l.node), "any"})
 	if err := l.register(c); err != nil {
 		return nil, nil, err
 	}

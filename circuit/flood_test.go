@@ -12,6 +12,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
+	"ckt.local/transport/identity"
 )
 
 // A node that never says settings gets no circuit and none from here, and
@@ -195,7 +196,7 @@ func TestNobodyInjectsIntoAnothersCircuit(t *testing.T) {
 	wantFrame(t, s, frameAccept)
 	c := <-victim.honest.news
 	write(t, s, dataFrame(1, []byte("mine")))
-	if f := <-c.Reads; string(f.Payload) != "mine" || f.FromPeerID != o.from.String() {
+	if f := <-c.Reads; string(f.Payload) != "mine" || f.FromPeerID != o.from.Peer(identity.NodeIDOf(victim.from.Key())).String() {
 		t.Fatalf("got %+v", f)
 	}
 	if err := c.SendOneWay(frag(1, "to be acknowledged by the victim")); err != nil {
@@ -203,7 +204,7 @@ func TestNobodyInjectsIntoAnothersCircuit(t *testing.T) {
 	}
 
 	thief := connectRaw(t, at, circuit.Config{}).settle()
-	forged := thief.stream(o.frame()) // the same circuit ID, the same peer ID
+	forged := thief.stream(o.frame()) // the same circuit ID, the same seed
 	wantFrame(t, forged, frameAccept)
 	stolen := <-thief.honest.news
 	write(t, forged, dataFrame(2, []byte("injected"))) // the next serial of the victim's circuit, a gap in this one
@@ -211,6 +212,9 @@ func TestNobodyInjectsIntoAnothersCircuit(t *testing.T) {
 	wantLostBy(t, stolen)
 	if stolen.RemoteNodeID() == c.RemoteNodeID() || !bytes.Equal(thief.from.Key(), keyOf(stolen)) {
 		t.Error("the thief's circuit is not stamped with the thief's key")
+	}
+	if stolen.RemotePeerID() == c.RemotePeerID() {
+		t.Error("the thief passes for the victim's peer")
 	}
 	if stolen.CircuitID() != c.CircuitID() {
 		t.Error("the test has not used the victim's circuit ID")

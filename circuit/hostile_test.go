@@ -9,6 +9,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
+	"ckt.local/transport/identity"
 )
 
 // Frames on one circuit's stream that break the protocol: that circuit is
@@ -296,7 +297,7 @@ func TestBadAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFrame(t, control, frameSettings)
-	peer := circuit.NewID()
+	seed := circuit.NewID()
 	for _, tc := range []struct {
 		name   string
 		answer []byte
@@ -305,46 +306,47 @@ func TestBadAnswers(t *testing.T) {
 		{"fin before the answer", finFrame(0)},
 		{"accept by nobody", acceptFrame(circuit.ID{})},
 		{"accept by somebody else", acceptFrame(circuit.NewID())},
-		{"accept of generation 2", newTuple(3).uint(2).uint(0).bin(peer).in(frameAccept)},
-		{"accept with received", newTuple(3).uint(1).uint(1).bin(peer).in(frameAccept)},
+		{"accept of generation 2", newTuple(3).uint(2).uint(0).bin(seed).in(frameAccept)},
+		{"accept with received", newTuple(3).uint(1).uint(1).bin(seed).in(frameAccept)},
 		{"refuse that is no tuple", frameOf(frameRefuse, []byte{1})},
 		{"open", newOpening().frame()},
 		{"no frame", []byte{0}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, s := r.in(t).answer(peer, tc.answer)
+			_, s := r.in(t).answer(seed, tc.answer)
 			wantReset(t, s, transport.CodeProtocol)
 		})
 	}
 	t.Run("end", func(t *testing.T) {
-		_, s := r.in(t).answer(peer, nil)
+		_, s := r.in(t).answer(seed, nil)
 		s.Close()
 	})
 	t.Run("accept twice", func(t *testing.T) {
-		c, s := r.in(t).answer(peer, slices.Concat(acceptFrame(peer), acceptFrame(peer)))
+		c, s := r.in(t).answer(seed, slices.Concat(acceptFrame(seed), acceptFrame(seed)))
 		wantReset(t, s, transport.CodeProtocol)
 		wantLostBy(t, <-c)
 	})
 	t.Run("refuse after accept", func(t *testing.T) {
-		c, s := r.in(t).answer(peer, slices.Concat(acceptFrame(peer), refuseFrame(1)))
+		c, s := r.in(t).answer(seed, slices.Concat(acceptFrame(seed), refuseFrame(1)))
 		wantReset(t, s, transport.CodeProtocol)
 		wantLostBy(t, <-c)
 	})
 	t.Run("refuse with a code of the future", func(t *testing.T) {
-		_, s := r.in(t).answer(peer, refuseFrame(77))
+		_, s := r.in(t).answer(seed, refuseFrame(77))
 		wantReset(t, s, transport.CodeClosed)
 	})
 	wantAlive(t, good, goodC, 1)
 }
 
-// answer has the honest side open a circuit to peer and answers with bytes.
+// answer has the honest side open a circuit to the peer of
+// seed and answers with bytes.
 // The channel gives the circuit if Open was content; otherwise Open's error
 // must be a definite one.
-func (r *rawPeer) answer(peer circuit.ID, bytes []byte) (<-chan *circuit.Circuit, transport.Stream) {
+func (r *rawPeer) answer(seed circuit.ID, bytes []byte) (<-chan *circuit.Circuit, transport.Stream) {
 	r.t.Helper()
 	got := make(chan *circuit.Circuit, 1)
 	params := r.honest.params(nil)
-	params.ToPeerID = peer
+	params.ToPeerID = seed.Peer(identity.NodeIDOf(r.from.Key()))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

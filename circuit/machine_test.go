@@ -115,14 +115,14 @@ func (m *machine) fin(arg byte) {
 }
 
 func (m *machine) accept(arg byte) {
-	a := &wireAccept{Generation: 1, Peer: m.c.remote.peer}
+	a := &wireAccept{Generation: 1, Seed: fakeSeed}
 	switch arg % 8 {
 	case 0:
 		a.Generation = 2
 	case 1:
-		a.Peer = ID{}
+		a.Seed = ID{}
 	case 2:
-		a.Peer[3]++
+		a.Seed[3]++
 	}
 	m.frame(frameAccept, body(a))
 }

@@ -45,7 +45,8 @@ type OpenRequest struct {
 
 // An Acceptance is the yes to an [OpenRequest].
 type Acceptance struct {
-	PeerID ID    // who takes the circuit
+	PeerID ID // who takes the circuit: Seed.Peer(this node)
+	Seed   ID
 	Owner  Owner // gets the circuit
 
 	// Deliver hands the new circuit over, waiting for room until ctx ends.
@@ -65,7 +66,8 @@ type Owner interface {
 
 // OpenParams says which circuit to open.
 type OpenParams struct {
-	FromPeerID  ID
+	FromPeerID  ID // FromSeed.Peer(this node)
+	FromSeed    ID
 	FromService string
 	ToPeerID    ID // zero: any running instance
 	ToService   string
@@ -96,6 +98,7 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 		return nil, l.openError(ctx, err)
 	}
 	c := newCircuit(l, s, NewID(), end{p.FromPeerID, p.FromService}, end{p.ToPeerID, p.ToService})
+	c.seed = p.FromSeed
 	if err := l.register(c); err != nil {
 		s.Reset(transport.CodeClosed)
 		return nil, err
@@ -166,7 +169,7 @@ func (c *Circuit) startOpening(ctx context.Context, first *Fragment, answer chan
 	open := wireOpen{
 		CircuitID:   c.id,
 		Generation:  1,
-		FromPeer:    c.local.peer,
+		FromSeed:    c.seed,
 		FromService: c.local.service,
 		ToPeer:      c.remote.peer,
 		ToService:   c.remote.service,
@@ -252,7 +255,7 @@ func (l *Link) serveOpen(s transport.Stream, body []byte) error {
 
 // accept asks the acceptor and, on its yes, hands over a new circuit.
 func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (err error) {
-	if open.Generation != 1 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromPeer).IsZero() {
+	if open.Generation != 1 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromSeed).IsZero() {
 		return &Refusal{Code: RefusedBadRequest, Reason: "this is no opening of a new circuit"}
 	}
 	if identity.ValidServiceName(open.FromService) != nil {
@@ -264,10 +267,11 @@ func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (
 	if err := l.reserve(); err != nil {
 		return err
 	}
+	from := ID(open.FromSeed).Peer(l.node)
 	acc, err := l.acceptor.AcceptCircuit(ctx, OpenRequest{
 		Link:        l,
 		CircuitID:   open.CircuitID,
-		FromPeerID:  open.FromPeer,
+		FromPeerID:  from,
 		FromService: open.FromService,
 		ToPeerID:    open.ToPeer,
 		ToService:   open.ToService,
@@ -276,7 +280,8 @@ func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (
 		l.unreserve()
 		return err
 	}
-	c := newCircuit(l, s, open.CircuitID, end{acc.PeerID, open.ToService}, end{open.FromPeer, open.FromService})
+	c := newCircuit(l, s, open.CircuitID, end{acc.PeerID, open.ToService}, end{from, open.FromService})
+	c.seed = acc.Seed
 	c.first, c.accepted = open.HasFirst, true
 	if err := l.register(c); err != nil {
 		l.unreserve()
@@ -290,7 +295,7 @@ func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (
 		return err
 	}
 	c.update(func(s *state) {
-		s.handshake = appendSmall(nil, frameAccept, &wireAccept{Generation: 1, Peer: acc.PeerID})
+		s.handshake = appendSmall(nil, frameAccept, &wireAccept{Generation: 1, Seed: acc.Seed})
 		s.attached = true
 	})
 	go c.readLoop() // joined as part of the circuit

@@ -19,7 +19,8 @@ import (
 // circuit of service "any".
 type side struct {
 	link *circuit.Link
-	id   circuit.ID
+	seed circuit.ID
+	id   circuit.ID // of the peer
 	news chan *circuit.Circuit
 
 	mu     sync.Mutex
@@ -27,8 +28,10 @@ type side struct {
 	refuse error // what to answer instead of yes
 }
 
-func newSide() *side {
-	return &side{id: circuit.NewID(), news: make(chan *circuit.Circuit, 32), open: map[*circuit.Circuit]bool{}}
+// newSide returns a side of the node that e is.
+func newSide(e transport.Endpoint) *side {
+	seed := circuit.NewID()
+	return &side{seed: seed, id: seed.Peer(identity.NodeIDOf(e.Key())), news: make(chan *circuit.Circuit, 32), open: map[*circuit.Circuit]bool{}}
 }
 
 func (s *side) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (circuit.Acceptance, error) {
@@ -40,7 +43,7 @@ func (s *side) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (circui
 	case req.ToService != "any":
 		return circuit.Acceptance{}, &circuit.Refusal{Code: circuit.RefusedUnknownService, Reason: "only any"}
 	}
-	return circuit.Acceptance{PeerID: s.id, Owner: s, Deliver: s.deliver}, nil
+	return circuit.Acceptance{PeerID: s.id, Seed: s.seed, Owner: s, Deliver: s.deliver}, nil
 }
 
 func (s *side) deliver(ctx context.Context, c *circuit.Circuit) error {
@@ -78,7 +81,7 @@ func (s *side) count() int {
 }
 
 func (s *side) params(first *circuit.Fragment) circuit.OpenParams {
-	return circuit.OpenParams{FromPeerID: s.id, FromService: "any", ToService: "any", First: first, Owner: s}
+	return circuit.OpenParams{FromPeerID: s.id, FromSeed: s.seed, FromService: "any", ToService: "any", First: first, Owner: s}
 }
 
 // pair is two sides joined by real QUIC.
@@ -127,7 +130,7 @@ func join(t testing.TB, ea, eb transport.Endpoint, cfgA, cfgB circuit.Config) *p
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	p := &pair{a: newSide(), b: newSide(), ea: ea, eb: eb}
+	p := &pair{a: newSide(ea), b: newSide(eb), ea: ea, eb: eb}
 	got := make(chan transport.Conn, 1)
 	go func() {
 		c, err := eb.Accept(ctx)

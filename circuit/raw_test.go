@@ -73,15 +73,15 @@ func finFrame(last uint64) []byte {
 	return newTuple(3).uint(last).bool(false).str("").in(frameFin)
 }
 
-func acceptFrame(peer circuit.ID) []byte {
-	return newTuple(3).uint(1).uint(0).bin(peer).in(frameAccept)
+func acceptFrame(seed circuit.ID) []byte {
+	return newTuple(3).uint(1).uint(0).bin(seed).in(frameAccept)
 }
 
 func refuseFrame(code uint64) []byte { return newTuple(2).uint(code).str("no").in(frameRefuse) }
 
 // opening is what an open frame says.
 type opening struct {
-	id, from, to           circuit.ID
+	id, from, to           circuit.ID // from is a seed
 	generation, received   uint64
 	fromService, toService string
 	first                  bool
@@ -118,7 +118,7 @@ func newRaw(t *testing.T, cfg circuit.Config) *rawPeer {
 // connectRaw connects one more raw node, with a key of its own.
 func connectRaw(t *testing.T, at transport.Endpoint, cfg circuit.Config) *rawPeer {
 	t.Helper()
-	r := &rawPeer{t: t, from: endpointAt(t, loopback(t)), at: at, honest: newSide()}
+	r := &rawPeer{t: t, from: endpointAt(t, loopback(t)), at: at, honest: newSide(at)}
 	got := make(chan transport.Conn, 1)
 	go func() {
 		c, err := at.Accept(t.Context())

@@ -230,14 +230,14 @@ func (c *Circuit) onAccept(body []byte) (err error) {
 	if err := parse(body, &a); err != nil {
 		return err
 	}
-	peer := ID(a.Peer)
+	peer := ID(a.Seed).Peer(c.link.node)
 	c.update(func(s *state) {
 		switch {
 		case s.opening == nil:
 			err = faultf("accept without an opening")
 		case a.Generation != 1 || a.Received != 0:
 			err = faultf("accept of generation %d", a.Generation)
-		case peer.IsZero() || !c.remote.peer.IsZero() && c.remote.peer != peer:
+		case ID(a.Seed).IsZero() || !c.remote.peer.IsZero() && c.remote.peer != peer:
 			err = faultf("accept by another peer")
 		default:
 			c.remote.peer = peer

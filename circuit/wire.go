@@ -68,9 +68,9 @@ type wirePing struct {
 
 type wireOpen struct {
 	CircuitID   [16]byte
-	Generation  uint64 // 1: a new circuit
-	Received    uint64 // last serial received; 0 for a new circuit
-	FromPeer    [16]byte
+	Generation  uint64   // 1: a new circuit
+	Received    uint64   // last serial received; 0 for a new circuit
+	FromSeed    [16]byte // the opener's peer is FromSeed.Peer(its node)
 	FromService string
 	ToPeer      [16]byte // zeros: any instance
 	ToService   string
@@ -81,7 +81,7 @@ type wireOpen struct {
 type wireAccept struct {
 	Generation uint64
 	Received   uint64
-	Peer       [16]byte // who took the circuit
+	Seed       [16]byte // Seed.Peer(the acceptor's node) took the circuit
 }
 
 type wireRefuse struct {

@@ -19,7 +19,7 @@ func (z *wireAccept) MarshalMsg(b []byte) (o []byte, err error) {
 	o = append(o, 0x93)
 	o = msgp.AppendUint64(o, z.Generation)
 	o = msgp.AppendUint64(o, z.Received)
-	o = msgp.AppendBytes(o, (z.Peer)[:])
+	o = msgp.AppendBytes(o, (z.Seed)[:])
 	return
 }
 
@@ -45,9 +45,9 @@ func (z *wireAccept) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Received")
 		return
 	}
-	bts, err = msgp.ReadExactBytes(bts, (z.Peer)[:])
+	bts, err = msgp.ReadExactBytes(bts, (z.Seed)[:])
 	if err != nil {
-		err = msgp.WrapError(err, "Peer")
+		err = msgp.WrapError(err, "Seed")
 		return
 	}
 	o = bts
@@ -358,7 +358,7 @@ func (z *wireOpen) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendBytes(o, (z.CircuitID)[:])
 	o = msgp.AppendUint64(o, z.Generation)
 	o = msgp.AppendUint64(o, z.Received)
-	o = msgp.AppendBytes(o, (z.FromPeer)[:])
+	o = msgp.AppendBytes(o, (z.FromSeed)[:])
 	o = msgp.AppendString(o, z.FromService)
 	o = msgp.AppendBytes(o, (z.ToPeer)[:])
 	o = msgp.AppendString(o, z.ToService)
@@ -394,9 +394,9 @@ func (z *wireOpen) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Received")
 		return
 	}
-	bts, err = msgp.ReadExactBytes(bts, (z.FromPeer)[:])
+	bts, err = msgp.ReadExactBytes(bts, (z.FromSeed)[:])
 	if err != nil {
-		err = msgp.WrapError(err, "FromPeer")
+		err = msgp.WrapError(err, "FromSeed")
 		return
 	}
 	z.FromService, bts, err = msgp.ReadStringBytes(bts)

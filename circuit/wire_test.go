@@ -47,13 +47,13 @@ func golden() []goldenFrame {
 		{"ping", framePing, &wirePing{Nonce: 1 << 61}, nil},
 		{"pong", framePong, &wirePing{Nonce: 1 << 61}, nil},
 		{"open", frameOpen, &wireOpen{
-			CircuitID: id(0x10), Generation: 1, FromPeer: id(0x20), FromService: "asker",
+			CircuitID: id(0x10), Generation: 1, FromSeed: id(0x20), FromService: "asker",
 			ToPeer: id(0x30), ToService: "echo", HasFirst: true, WaitMillis: 10_000,
 		}, nil},
 		{"open_any_instance", frameOpen, &wireOpen{
-			CircuitID: id(0x10), Generation: 1, FromPeer: id(0x20), FromService: "asker", ToService: "echo",
+			CircuitID: id(0x10), Generation: 1, FromSeed: id(0x20), FromService: "asker", ToService: "echo",
 		}, nil},
-		{"accept", frameAccept, &wireAccept{Generation: 1, Peer: id(0x30)}, nil},
+		{"accept", frameAccept, &wireAccept{Generation: 1, Seed: id(0x30)}, nil},
 		{"refuse", frameRefuse, &wireRefuse{Code: uint64(RefusedUnknownService), Reason: "no such service"}, nil},
 		{"data_small", frameData, &wireFragment{Serial: 1}, bytes.Repeat([]byte{0xa5}, 64)},
 		{"data_full", frameData, &wireFragment{

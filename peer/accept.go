@@ -28,7 +28,7 @@ func (n acceptor) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (cir
 	if err != nil {
 		return circuit.Acceptance{}, err
 	}
-	return circuit.Acceptance{PeerID: p.id, Owner: owner{p, l}, Deliver: p.deliver}, nil
+	return circuit.Acceptance{PeerID: p.id, Seed: p.seed, Owner: owner{p, l}, Deliver: p.deliver}, nil
 }
 
 // takerOf returns the peer that takes a circuit, or a refusal.

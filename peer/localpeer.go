@@ -18,7 +18,7 @@ import (
 // methods may be called from any goroutine.
 type LocalPeer struct {
 	node      *Node
-	id        circuit.ID
+	seed, id  circuit.ID // the ID is the seed's, at the node
 	service   string
 	startedBy identity.NodeID // zero: this node itself
 	started   time.Time
@@ -207,6 +207,7 @@ func (p *LocalPeer) open(ctx context.Context, u URL, text string, first *circuit
 func (p *LocalPeer) openOn(ctx context.Context, l *link, u URL, first *circuit.Fragment) (*circuit.Circuit, error) {
 	return l.Open(ctx, circuit.OpenParams{
 		FromPeerID:  p.id,
+		FromSeed:    p.seed,
 		FromService: p.service,
 		ToPeerID:    u.PeerID,
 		ToService:   u.Service,

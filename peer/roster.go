@@ -93,8 +93,9 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 	if r.closed {
 		return nil, ErrNodeClosed
 	}
+	seed := circuit.NewID()
 	p := &LocalPeer{
-		node: s.node, id: circuit.NewID(), service: s.service, startedBy: s.by, started: time.Now(),
+		node: s.node, seed: seed, id: seed.Peer(s.node.ID()), service: s.service, startedBy: s.by, started: time.Now(),
 		newCircuits: make(chan *circuit.Circuit, newCircuitQueue),
 		done:        make(chan struct{}),
 		circuits:    make(map[*circuit.Circuit]*link),
