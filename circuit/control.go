@@ -69,8 +69,11 @@ func (l *Link) controlLoop() {
 	})
 	for {
 		if len(buf) > 0 {
+			// A side that takes no control frames would let the list of
+			// circuits to acknowledge grow without end.
+			s.SetWriteDeadline(time.Now().Add(l.cfg.Silence))
 			if _, err := s.Write(buf); err != nil {
-				l.fail(transport.CodeProtocol, fmt.Errorf("circuit: control stream: %w", err))
+				l.fail(transport.CodeLost, fmt.Errorf("%w: control frames are not taken: %w", transport.ErrLost, err))
 				return
 			}
 		}

@@ -77,7 +77,8 @@ type fakeStream struct {
 	once sync.Once
 
 	mu      sync.Mutex
-	stuck   bool // writing waits for a Reset
+	stuck   bool // writing waits for a Reset or the deadline
+	by      time.Time
 	closed  bool
 	written int
 }
@@ -93,9 +94,19 @@ func (s *fakeStream) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stuck {
+		late := make(<-chan time.Time)
+		if !s.by.IsZero() {
+			late = time.After(time.Until(s.by))
+		}
 		s.mu.Unlock()
-		<-s.gone
+		select {
+		case <-s.gone:
+		case <-late:
+		}
 		s.mu.Lock()
+		if len(late) > 0 || !s.by.IsZero() && !time.Now().Before(s.by) {
+			return 0, os.ErrDeadlineExceeded
+		}
 	}
 	select {
 	case <-s.gone:
@@ -107,6 +118,13 @@ func (s *fakeStream) Write(p []byte) (int, error) {
 	}
 	s.written += len(p)
 	return len(p), nil
+}
+
+func (s *fakeStream) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.by = t
+	return nil
 }
 
 // block makes further writing wait.
@@ -123,11 +141,10 @@ func (s *fakeStream) Close() error {
 	return nil
 }
 
-func (s *fakeStream) ID() uint64                       { return s.id }
-func (s *fakeStream) Reset(transport.Code)             { s.once.Do(func() { close(s.gone) }) }
-func (s *fakeStream) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
-func (s *fakeStream) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
-func (s *fakeStream) Prioritize(transport.Priority)    {}
+func (s *fakeStream) ID() uint64                      { return s.id }
+func (s *fakeStream) Reset(transport.Code)            { s.once.Do(func() { close(s.gone) }) }
+func (s *fakeStream) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+func (s *fakeStream) Prioritize(transport.Priority)   {}
 
 // A fakeOwner counts.
 type fakeOwner struct {

@@ -210,7 +210,7 @@ func outboxBytes(t *testing.T, copies int, w *wireFragment, payload []byte) []by
 		data = append(data, b...)
 		o.written(c)
 	}
-	if sum := copies*fragmentOverhead + len(data); o.cost != sum || o.sentCost != uint64(sum) || o.unacked() != copies {
+	if sum := copies*(fragmentOverhead+len(w.Args)*argOverhead) + len(data); o.cost != sum || o.sentCost != uint64(sum) || o.unacked() != copies {
 		t.Fatalf("%d fragments in %d bytes cost %d, sent %d, %d unacknowledged", copies, len(data), o.cost, o.sentCost, o.unacked())
 	}
 	if o.ack(o.last+1) || !o.ack(1) || !o.ack(o.last) || o.cost != 0 || len(o.chunks) != 0 {

@@ -1,9 +1,11 @@
 package circuit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"testing"
 
 	"ckt.local/circuit"
@@ -37,6 +39,80 @@ func TestLimitsAreInTheError(t *testing.T) {
 	}
 	if f := <-b.Errors; len(f.Payload) != 1000 || !maps.Equal(f.Args, args) {
 		t.Error("the largest fragment did not arrive whole")
+	}
+}
+
+// Both ends count the same, whatever a fragment carries: otherwise the sender
+// would stop for ever, or go on without credit.
+func TestBothEndsCountTheSame(t *testing.T) {
+	p := newPair(t, circuit.Config{Window: 8 << 10})
+	a, b := p.openCircuit(t, nil)
+	const total = 2000
+	go func() {
+		for i := range int64(total) {
+			f := frag(i, "payload"[:i%8%7])
+			if i%3 > 0 {
+				f.Args = manyArgs(int(i%65), 1)
+			}
+			if err := a.Send(t.Context(), f); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		a.Close()
+	}()
+	next := int64(0)
+	for f := range b.Reads {
+		if f.FragPart != next {
+			t.Fatalf("part %d, want %d", f.FragPart, next)
+		}
+		next++
+	}
+	if next != total {
+		t.Errorf("got %d of %d: %v", next, total, context.Cause(b.Context))
+	}
+}
+
+// What a window holds takes about as much memory as it says, whatever the
+// fragments are made of.
+func TestWindowBoundsMemory(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		f    *circuit.Fragment
+	}{
+		{"empty", &circuit.Fragment{}},
+		{"payload", &circuit.Fragment{Payload: make([]byte, 8000)}},
+		{"few args", &circuit.Fragment{Args: manyArgs(3, 1)}},
+		{"many args", &circuit.Fragment{Args: manyArgs(33, 1)}},
+		{"all args", &circuit.Fragment{Args: manyArgs(64, 0)}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := newPair(t, circuit.Config{})
+			before := measure()
+			var kept []*circuit.Circuit
+			const circuits = 8
+			for range circuits {
+				a, b := p.openCircuit(t, nil)
+				kept = append(kept, a, b)
+				for last, same := -1, 0; same < 50; same++ { // until the inbox stays as it is
+					for a.SendOneWay(tc.f) == nil {
+					}
+					if n := b.Stats().Unread; n != last {
+						last, same = n, 0
+					}
+					runtime.Gosched()
+				}
+			}
+			after := measure()
+			per := float64(after.heap-before.heap) / circuits / (1 << 20)
+			t.Logf("%.2f MiB for both ends of a full window of 1 MiB", per)
+			if per > 3 { // the inbox, the outbox, and what is on the way
+				t.Errorf("a full window of 1 MiB takes %.2f MiB at both ends", per)
+			}
+			for _, c := range kept {
+				c.Close()
+			}
+		})
 	}
 }
 

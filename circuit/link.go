@@ -21,8 +21,8 @@ type Config struct {
 
 	// Window is how much may be under way in each direction of a circuit,
 	// and how much of what a reader leaves unread is kept for it, in bytes.
-	// Each fragment counts 512 bytes more than its frame has, and one more
-	// fragment may exceed the window. Default 1 MiB, at most 1 GiB.
+	// Each fragment counts 512 bytes more than its frame has, and 128 more for
+	// each pair of Args; one more fragment may exceed the window. Default 1 MiB, at most 1 GiB.
 	Window int
 
 	// MaxCircuits is how many circuits the other side may have open on one
@@ -95,12 +95,13 @@ type Link struct {
 
 	control control
 
-	mu       sync.Mutex // never held across a wait
-	circuits map[uint64]*Circuit
-	incoming int           // circuits that the other side has opened or is opening
-	draining bool          // no new circuits
-	ended    bool          // the Conn is gone
-	empty    chan struct{} // closed when the last circuit is forgotten; nil unless draining
+	mu       sync.Mutex          // never held across a wait
+	circuits map[uint64]*Circuit // by stream, until they are finished
+	live     int                 // of them, those not forgotten
+	incoming int                 // circuits that the other side has opened or is opening
+	draining bool                // no new circuits
+	ended    bool                // the Conn is gone
+	empty    chan struct{}       // closed when the last circuit is forgotten; nil unless draining
 }
 
 // NewLink starts to serve conn, which it owns from now on. [Link.Wait] joins
@@ -161,7 +162,7 @@ func (l *Link) Shutdown(ctx context.Context, reason error) error {
 	l.draining = true
 	if l.empty == nil {
 		l.empty = make(chan struct{})
-		if len(l.circuits) == 0 {
+		if l.live == 0 {
 			close(l.empty)
 		}
 	}
@@ -230,22 +231,34 @@ func (l *Link) register(c *Circuit) error {
 		return ErrClosed
 	}
 	l.circuits[c.streamC.ID()] = c
+	l.live++
 	l.wg.Add(1)
 	return nil
 }
 
-// forget is called once for each registered circuit.
+// forget is called once for each registered circuit, when its stream has ended
+// and nothing is unacknowledged.
 func (l *Link) forget(c *Circuit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.circuits, c.streamC.ID())
+	l.live--
 	if c.accepted {
 		l.incoming--
 	}
-	if l.empty != nil && len(l.circuits) == 0 {
+	if l.empty != nil && l.live == 0 {
 		close(l.empty)
 		l.empty = nil
 	}
+}
+
+// finish is called once for each registered circuit, after forget, when no
+// goroutine will run for it again. Until then Shutdown knows it, so that what
+// nobody reads holds up nobody's shutdown.
+func (l *Link) finish(c *Circuit) {
+	l.mu.Lock()
+	delete(l.circuits, c.streamC.ID())
+	l.mu.Unlock()
+	l.wg.Done()
 }
 
 // owes counts circuits whose fragments the other side has to acknowledge.

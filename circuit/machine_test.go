@@ -106,7 +106,7 @@ func (m *machine) fragment(serial uint64, size int, isErr bool) {
 		w.Err = "error"
 	}
 	b := body(w, make([]byte, size)...)
-	m.largest = max(m.largest, frameCost(frameSize(len(b))))
+	m.largest = max(m.largest, frameCost(frameSize(len(b)), 0))
 	m.frame(frameData, b)
 }
 
@@ -138,7 +138,7 @@ func (m *machine) raw(arg byte) {
 	n := min(int(arg)%64, len(m.data))
 	b := m.data[:n]
 	m.data = m.data[n:]
-	m.largest = max(m.largest, frameCost(frameSize(n)))
+	m.largest = max(m.largest, frameCost(frameSize(n), 0))
 	m.frame(frameOpen+transport.FrameType(arg)%8, b)
 }
 
@@ -251,7 +251,7 @@ func (m *machine) check() {
 		m.t.Fatalf("of %d, %d are taken and %d in the inbox", s.rcvCost, s.took, inbox)
 	case s.granted > s.took+machineWindow:
 		m.t.Fatalf("credit of %d with %d taken", s.granted, s.took)
-	case outbox != s.out.cost || outbox > machineWindow+frameCost(frameSize(1<<11)):
+	case outbox != s.out.cost || outbox > machineWindow+frameCost(frameSize(1<<11), 0):
 		m.t.Fatalf("the outbox costs %d, and counts %d", outbox, s.out.cost)
 	case s.out.acked > s.out.sent || s.out.sent > s.out.last:
 		m.t.Fatalf("acknowledged %d, sent %d, taken %d", s.out.acked, s.out.sent, s.out.last)

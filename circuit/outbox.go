@@ -30,11 +30,19 @@ type chunk struct {
 	first   uint64 // serial of the first frame
 	last    uint64 // serial of the last frame
 	cost    int
-	writing bool // the flusher has a slice of buf in its hands
+	args    []argCost // of the frames with Args that are not sent yet
+	writing bool      // the flusher has a slice of buf in its hands
 }
 
-// frameCost is what a data frame of size bytes costs of a window.
-func frameCost(size int) int { return fragmentOverhead + size }
+// argCost is what a fragment's Args cost beside its frame.
+type argCost struct {
+	serial uint64
+	cost   int
+}
+
+// frameCost is what a data frame of size bytes with a number of pairs in Args
+// costs of a window.
+func frameCost(size, args int) int { return fragmentOverhead + size + args*argOverhead }
 
 func (o *outbox) unacked() int { return int(o.last - o.acked) }
 
@@ -67,7 +75,10 @@ func (o *outbox) add(w *wireFragment, payload []byte) error {
 	if c.first == 0 {
 		c.first = w.Serial
 	}
-	cost := frameCost(len(c.buf) - start)
+	if len(w.Args) > 0 {
+		c.args = append(c.args, argCost{w.Serial, len(w.Args) * argOverhead})
+	}
+	cost := frameCost(len(c.buf)-start, len(w.Args))
 	c.cost += cost
 	o.cost += cost
 	return nil
@@ -106,10 +117,21 @@ func (o *outbox) take() (*chunk, []byte) {
 		size, _ := transport.FrameSize(c.buf[c.off:], len(c.buf)) // own bytes: no error
 		c.off += size
 		o.sent++
-		o.sentCost += uint64(frameCost(size))
+		o.sentCost += uint64(frameCost(size, 0) + c.argsOf(o.sent))
 	}
 	c.writing = true
 	return c, c.buf[start:c.off]
+}
+
+// argsOf returns the cost of the Args of the frame that is sent next, and
+// forgets it.
+func (c *chunk) argsOf(serial uint64) int {
+	if len(c.args) == 0 || c.args[0].serial != serial {
+		return 0
+	}
+	cost := c.args[0].cost
+	c.args = c.args[1:]
+	return cost
 }
 
 // written ends a take.

@@ -141,6 +141,9 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
 			case ok:
 				f = it.f
 				s.took += uint64(it.cost)
+				if s.stall != nil {
+					s.stall.Reset(quietAfterEnd)
+				}
 			case s.cause != nil && (s.closed || s.arrivedAll()) && !s.pumping:
 				cause = s.cause
 			default:

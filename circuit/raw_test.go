@@ -74,7 +74,7 @@ func finFrame(last uint64) []byte {
 }
 
 func acceptFrame(seed circuit.ID) []byte {
-	return newTuple(3).uint(1).uint(0).bin(seed).in(frameAccept)
+	return newTuple(3).bin(seed).uint(1).uint(0).in(frameAccept)
 }
 
 func refuseFrame(code uint64) []byte { return newTuple(2).uint(code).str("no").in(frameRefuse) }

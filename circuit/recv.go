@@ -66,9 +66,13 @@ func isForeign(err error) bool {
 
 // onFrame takes one frame. body is only valid during the call.
 func (c *Circuit) onFrame(typ transport.FrameType, body []byte) error {
-	switch typ {
-	case frameData:
+	if typ == frameData {
 		return c.onData(body)
+	}
+	if len(body) >= maxSmallFrame && !typ.Optional() {
+		return &transport.FrameError{Len: len(body) + 1, Limit: maxSmallFrame}
+	}
+	switch typ {
 	case frameFin:
 		return c.onFin(body)
 	case frameAccept:
@@ -114,7 +118,7 @@ func (c *Circuit) onData(body []byte) error {
 	if !c.fr.owned() {
 		payload = append([]byte(nil), payload...)
 	}
-	it := item{f: c.fragment(&w, payload), cost: frameCost(frameSize(len(body)))}
+	it := item{f: c.fragment(&w, payload), cost: frameCost(frameSize(len(body)), len(w.Args))}
 	c.update(func(s *state) { err = c.receive(s, it) })
 	return err
 }
@@ -158,6 +162,8 @@ func (c *Circuit) receive(s *state, it item) error {
 		return transport.ErrClosed // the reader had it in hand already; Reads may be closed
 	case s.opening != nil:
 		return faultf("fragment before the answer to the opening")
+	case serial == 0:
+		return faultf("fragment without a serial")
 	case serial <= s.received:
 		s.dups++
 		return nil

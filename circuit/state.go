@@ -68,6 +68,7 @@ type state struct {
 	busy  bool          // counted in the link's outstanding
 	room  chan struct{} // closed when a waiting Send should look again
 	timer *time.Timer   // ends a close that nobody takes
+	stall *time.Timer   // runs while Fragments calls take nothing of what is left after the end
 
 	dups  int64 // fragments that came twice
 	bytes struct{ sent, rcv int64 }
@@ -177,10 +178,27 @@ func (c *Circuit) settle(s *state) (todo after) {
 		signal(c.arrived)
 	}
 	s.poke = false
+	c.settleStall(s)
 	c.settleStream(s, &todo)
 	c.settleAcks(s, &todo)
 	c.settleRelease(s, &todo)
 	return todo
+}
+
+// settleStall does for Fragments calls what pump does for readers: a user who
+// does not take what is left after the end, perhaps because it waits for the
+// Context, gets its end all the same.
+func (c *Circuit) settleStall(s *state) {
+	waits := s.iterating > 0 && s.in.len() > 0 && !s.ended && (s.fin != nil || s.lost)
+	switch {
+	case waits && s.stall == nil:
+		s.stall = time.AfterFunc(quietAfterEnd, func() {
+			c.update(func(s *state) { s.quiet = s.quiet || s.stall != nil })
+		})
+	case !waits && s.stall != nil:
+		s.stall.Stop()
+		s.stall = nil
+	}
 }
 
 // settleStream decides about the flusher, and whether the other side owes an
@@ -292,6 +310,6 @@ func (c *Circuit) carryOut(todo after) {
 		c.link.forget(c)
 	}
 	if todo.finish {
-		c.link.wg.Done()
+		c.link.finish(c)
 	}
 }

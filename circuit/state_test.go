@@ -3,6 +3,7 @@ package circuit
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,5 +118,88 @@ func TestSmallestWindowIsAcknowledgedOnce(t *testing.T) {
 		<-c.Reads
 		time.Sleep(time.Second)
 		takeFrame(t, c, frameData, &wireFragment{Serial: 2}) // it has credit
+	})
+}
+
+// Shutdown closes circuits at this side, so what nobody has read of one that
+// the other side has closed cannot hold it up.
+func TestShutdownDoesNotWaitForReaders(t *testing.T) {
+	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+		takeFrame(t, c, frameData, &wireFragment{Serial: 1})
+		takeFrame(t, c, frameFin, &wireFin{Last: 1})
+		synctest.Wait()
+		c.readEnded(io.EOF)
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := c.link.Shutdown(ctx, nil); err != nil || time.Since(start) > time.Second {
+			t.Errorf("Shutdown took %v, and its bound was 1 s: %v", time.Since(start), err)
+		}
+	})
+}
+
+// A loop over Fragments may wait for the Context in its body.
+func TestContextEndsInsideARange(t *testing.T) {
+	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+		for serial := range uint64(3) {
+			takeFrame(t, c, frameData, &wireFragment{Serial: serial + 1})
+		}
+		takeFrame(t, c, frameFin, &wireFin{Last: 3})
+		n := 0
+		for range c.Fragments(t.Context()) {
+			switch n++; n {
+			case 1:
+				time.Sleep(4 * time.Second)
+				if c.Context.Err() != nil {
+					t.Error("the Context has ended within 5 s")
+				}
+			case 2:
+				start := time.Now()
+				select {
+				case <-c.Context.Done():
+				case <-time.After(time.Hour):
+				}
+				if d := time.Since(start); d != quietAfterEnd {
+					t.Errorf("nobody reads, and the Context ended after %v, want %v", d, quietAfterEnd)
+				}
+			}
+		}
+		if n != 3 {
+			t.Errorf("%d fragments were ranged over, want 3", n)
+		}
+	})
+}
+
+// A side that reads no acknowledgements must not make this one keep every
+// circuit it has ever had, to acknowledge it some day.
+func TestControlStreamThatIsNotRead(t *testing.T) {
+	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+		synctest.Wait() // settings are written
+		for _, s := range c.link.conn.(*fakeConn).streams {
+			s.block()
+		}
+		takeFrame(t, c, frameData, &wireFragment{Serial: 1}) // its acknowledgement gets stuck
+		time.Sleep(time.Second)
+		for range 1000 {
+			churn, _, err := newFakeCircuit(c.link, &fakeOwner{})
+			if err != nil {
+				break
+			}
+			takeFrame(t, churn, frameData, &wireFragment{Serial: 1})
+			churn.lose(errors.New("reset"))
+			churn.readEnded(errors.New("reset"))
+			churn.Close()
+			time.Sleep(100 * time.Millisecond)
+		}
+		k := &c.link.control
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if n := len(k.dirty); n > 100 {
+			t.Errorf("%d circuits that are gone are kept", n)
+		}
+		if cause := context.Cause(c.link.ctx); !errors.Is(cause, transport.ErrLost) {
+			t.Errorf("the link's cause is %v", cause)
+		}
 	})
 }

@@ -17,9 +17,9 @@ func (z *wireAccept) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// array header, size 3
 	o = append(o, 0x93)
+	o = msgp.AppendBytes(o, (z.Seed)[:])
 	o = msgp.AppendUint64(o, z.Generation)
 	o = msgp.AppendUint64(o, z.Received)
-	o = msgp.AppendBytes(o, (z.Seed)[:])
 	return
 }
 
@@ -35,6 +35,11 @@ func (z *wireAccept) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.ArrayError{Wanted: 3, Got: zb0001}
 		return
 	}
+	bts, err = msgp.ReadExactBytes(bts, (z.Seed)[:])
+	if err != nil {
+		err = msgp.WrapError(err, "Seed")
+		return
+	}
 	z.Generation, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Generation")
@@ -45,18 +50,13 @@ func (z *wireAccept) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Received")
 		return
 	}
-	bts, err = msgp.ReadExactBytes(bts, (z.Seed)[:])
-	if err != nil {
-		err = msgp.WrapError(err, "Seed")
-		return
-	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wireAccept) Msgsize() (s int) {
-	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize))
+	s = 1 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.Uint64Size + msgp.Uint64Size
 	return
 }
 
