@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -77,6 +78,7 @@ func (n *Node) addLocked(l *link) *link {
 // is their peers' business.
 func (n *Node) watch(l *link) {
 	<-l.Context().Done()
+	<-l.conn.Context().Done() // the link ends first, and the same Conn must not be adopted anew
 	n.links.mu.Lock()
 	delete(n.links.byConn, l.conn)
 	n.links.mu.Unlock()
@@ -98,9 +100,45 @@ func (n *Node) acceptConns() {
 	}
 }
 
-// reach returns a link to the target: one that is there, or a new one. ctx
-// must have a deadline.
+// reach returns a link to the target: one that is there, or a new one. While
+// nobody answers it tries again until ctx ends: a try of the endpoint's ends
+// sooner. ctx must have a deadline.
 func (n *Node) reach(ctx context.Context, t target) (*link, error) {
+	for {
+		l, err := n.reachOnce(ctx, t)
+		switch {
+		case err == nil:
+			return l, nil
+		case n.ctx.Err() != nil:
+			return nil, ErrNodeClosed
+		case !unanswered(err):
+			return nil, err
+		}
+		select {
+		case <-time.After(reachPause):
+		case <-ctx.Done():
+			if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+				err = fmt.Errorf("peer: dialling %s: %w", t.text, cause)
+			}
+			return nil, err
+		}
+	}
+}
+
+// reachPause is between two tries to reach a node, so that tries which fail
+// at once do not spin.
+const reachPause = 100 * time.Millisecond
+
+// unanswered tells whether trying again may help. A name that does not exist
+// is an answer.
+func unanswered(err error) bool {
+	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
+		return false
+	}
+	return errors.Is(err, transport.ErrUnreachable)
+}
+
+func (n *Node) reachOnce(ctx context.Context, t target) (*link, error) {
 	if n.ctx.Err() != nil {
 		return nil, ErrNodeClosed
 	}
@@ -111,16 +149,7 @@ func (n *Node) reach(ctx context.Context, t target) (*link, error) {
 	if l != nil || err != nil {
 		return l, err
 	}
-	if l, err = n.dial(ctx, t); err == nil {
-		return l, nil
-	}
-	switch cause := context.Cause(ctx); {
-	case n.ctx.Err() != nil:
-		return nil, ErrNodeClosed
-	case cause != nil && !errors.Is(cause, context.DeadlineExceeded):
-		return nil, fmt.Errorf("peer: dialling %s: %w", t.text, cause)
-	}
-	return nil, err
+	return n.dial(ctx, t)
 }
 
 // dial returns a link to the target by way of the endpoint. For a moment that
