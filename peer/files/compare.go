@@ -12,9 +12,15 @@ import (
 
 // A Comparison is what [Compare] found.
 type Comparison struct {
-	Files, Dirs int      // in the first directory
-	Bytes       int64    // in those files
-	Different   []string // one line each: the path, and what differs
+	Files, Dirs int          // in the first directory
+	Bytes       int64        // in those files
+	Different   []Difference // each path once
+}
+
+// A Difference is what differs at one path.
+type Difference struct {
+	Path string // slash-separated, relative to both directories
+	What string
 }
 
 // Equal tells whether nothing differs.
@@ -37,8 +43,12 @@ func Compare(ctx context.Context, dirA, dirB string) (Comparison, error) {
 	defer b.Close()
 
 	var result Comparison
+	bad := make(map[string]bool) // the paths that cannot be compared
 	for _, e := range append(treeA.failed, treeB.failed...) {
-		result.differ(e.Path, e.Err.Error())
+		if !bad[e.Path] {
+			bad[e.Path] = true
+			result.differ(e.Path, e.Err.Error())
+		}
 	}
 	rest := make(map[string]meta, len(treeB.items))
 	for _, m := range treeB.items {
@@ -51,16 +61,16 @@ func Compare(ctx context.Context, dirA, dirB string) (Comparison, error) {
 		other, ok := rest[m.path]
 		delete(rest, m.path)
 		result.count(m)
-		if !ok {
-			result.differ(m.path, "is only in "+dirA)
-			continue
+		why := "is only in " + dirA
+		if ok {
+			why = differs(a, b, m, other)
 		}
-		if why := differs(a, b, m, other); why != "" {
+		if why != "" && !bad[m.path] {
 			result.differ(m.path, why)
 		}
 	}
 	for _, m := range treeB.items {
-		if _, ok := rest[m.path]; ok {
+		if _, ok := rest[m.path]; ok && !bad[m.path] {
 			result.differ(m.path, "is only in "+dirB)
 		}
 	}
@@ -90,7 +100,7 @@ func (c *Comparison) count(m meta) {
 }
 
 func (c *Comparison) differ(path, why string) {
-	c.Different = append(c.Different, path+": "+why)
+	c.Different = append(c.Different, Difference{Path: path, What: why})
 }
 
 // differs says what differs between m in a and other in b; "" is nothing.

@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 )
 
@@ -26,6 +27,14 @@ var (
 	// Nothing of it is left at the receiver.
 	ErrChanged = errors.New("files: changed while it was read")
 
+	// ErrStalled: the receiver took the circuits and then neither read nor
+	// answered for [PushOptions.StallTimeout].
+	ErrStalled = errors.New("files: nothing has moved")
+
+	// ErrNotFiles: what the peer answers is no answer of a files peer. It may
+	// run another service, such as echo.
+	ErrNotFiles = errors.New("files: the peer does not speak the files protocol")
+
 	// ErrHashMismatch: the hash that one side has computed is not the one
 	// that the other side says.
 	ErrHashMismatch = errors.New("files: hashes differ")
@@ -39,6 +48,34 @@ type PathError struct {
 
 // Error quotes the path.
 func (e *PathError) Error() string { return fmt.Sprintf("files: path %.200q %s", e.Path, e.Reason) }
+
+// A SourceError says that what was named to be pushed is neither a directory
+// nor a regular file.
+type SourceError struct {
+	Path string
+	Mode fs.FileMode
+}
+
+// Error says what it is.
+func (e *SourceError) Error() string {
+	return fmt.Sprintf("files: %.200q is %s", e.Path, kindOf(e.Mode))
+}
+
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link; name what it points to"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe, no file or directory"
+	case mode&fs.ModeSocket != 0:
+		return "a socket, no file or directory"
+	case mode&fs.ModeDevice != 0:
+		return "a device, no file or directory"
+	case mode.IsRegular():
+		return "a file that was not received whole"
+	}
+	return "no file or directory"
+}
 
 // A SizeError says that a file is larger than the receiver takes, or than the
 // sender had said.
@@ -57,9 +94,9 @@ type RemoteError struct {
 	Reason string // foreign text
 }
 
-// Error gives the receiver's words.
+// Error quotes the receiver's words.
 func (e *RemoteError) Error() string {
-	return fmt.Sprintf("files: receiver: %s: %s", e.Code, e.Reason)
+	return fmt.Sprintf("files: receiver: %.40q: %q", e.Code, e.Reason)
 }
 
 // A FileError says why one file or directory was not pushed.
@@ -68,8 +105,8 @@ type FileError struct {
 	Err  error
 }
 
-// Error names the path and the cause.
-func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
+// Error quotes the path and tells the cause.
+func (e *FileError) Error() string { return fmt.Sprintf("%q: %v", e.Path, e.Err) }
 
 // Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"ckt.local/circuit"
 	"ckt.local/peer"
@@ -44,6 +45,9 @@ type Config struct {
 // Service returns the service that receives into cfg.Dir. Each peer opens the
 // directory when it starts and holds it as an [os.Root]: no name, symbolic
 // link or race leads out of it. No directory at all is [ErrNoDir].
+//
+// A process that is killed leaves ".ckt-….part" files behind. A peer that
+// starts removes those that are older than a day.
 func Service(cfg Config) (peer.PeerServiceFunc, error) {
 	if cfg.Dir == "" {
 		return nil, ErrNoDir
@@ -63,6 +67,7 @@ func Service(cfg Config) (peer.PeerServiceFunc, error) {
 		maxSize: cmp.Or(cfg.MaxFileSize, 1<<40),
 		maxOpen: cmp.Or(cfg.MaxOpen, 256),
 		log:     cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		temps:   &temps{live: make(map[string]struct{})},
 	}
 	return func(_ *peer.LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error {
 		root, err := os.OpenRoot(dir)
@@ -88,11 +93,19 @@ type receiver struct {
 	maxOpen int
 	slots   chan struct{} // one element for each file being received; nil: any number
 	log     *slog.Logger
+	temps   *temps // shared by all peers of the service
 }
 
 func (r *receiver) serve(ctx context.Context, newCircuitCh <-chan *circuit.Circuit) {
 	var circuits sync.WaitGroup
 	defer circuits.Wait()
+	if now := time.Now(); r.temps.due(now) {
+		circuits.Go(func() {
+			if n := r.temps.sweep(ctx, r.root, now); n > 0 {
+				r.log.Info("removed old files that were never complete", "files", n)
+			}
+		})
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,7 +122,7 @@ func (r *receiver) serve(ctx context.Context, newCircuitCh <-chan *circuit.Circu
 // receive owns c until it ends, and with it what was half received.
 func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 	defer c.Close()
-	in := incoming{root: r.root, maxSize: r.maxSize}
+	in := incoming{root: r.root, temps: r.temps, maxSize: r.maxSize}
 	defer in.discard()
 	if r.slots != nil {
 		select {

@@ -27,10 +27,11 @@ func reserved(p string) bool {
 
 // CheckPath tells whether p may name a file in any receiver's directory: a
 // slash-separated relative path in UTF-8 of at most [circuit.MaxSubject]
-// bytes, without empty elements, ".", "..", backslashes and NUL, without what
-// the operating system does not take as local, and without the names that the
-// service keeps for files that are not complete (".ckt-….part"). The error is
-// a [PathError].
+// bytes, without empty elements, ".", ".." and NUL, without what the operating
+// system does not take as local or takes for a separator, and without the
+// names that the service keeps for files that are not complete
+// (".ckt-….part"). The error is a [PathError]. On another system the answer
+// may be another: a name with a backslash can be received on Unix only.
 func CheckPath(p string) error {
 	bad := func(reason string) error { return &PathError{Path: p, Reason: reason} }
 	switch {
@@ -38,8 +39,10 @@ func CheckPath(p string) error {
 		return bad("is too long")
 	case p == "." || !fs.ValidPath(p):
 		return bad("is not a clean relative path")
-	case strings.ContainsAny(p, "\\\x00"):
-		return bad("holds a backslash or NUL")
+	case strings.ContainsRune(p, 0):
+		return bad("holds NUL")
+	case filepath.Separator != '/' && strings.ContainsRune(p, filepath.Separator):
+		return bad("holds what separates names here")
 	case !filepath.IsLocal(filepath.FromSlash(p)):
 		return bad("is not local to its directory")
 	}

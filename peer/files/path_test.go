@@ -1,3 +1,5 @@
+//go:build unix
+
 package files
 
 import (
@@ -11,15 +13,17 @@ import (
 	"ckt.local/circuit"
 )
 
+// Backslashes are letters of a name like any other where they separate
+// nothing: these tests are for such systems.
 func TestCheckPath(t *testing.T) {
-	good := []string{"a", "a/b/c.txt", "..a", "a..", "...", ".hidden", "a b", "ümlaut/文件", "-x", "a\nb", ".ckt-", ".part", strings.Repeat("x", circuit.MaxSubject)}
+	good := []string{"a", "a/b/c.txt", "..a", "a..", "...", ".hidden", "a b", "ümlaut/文件", "-x", "a\nb", `a\b`, `..\a`, `C:\a`, ".ckt-", ".part", strings.Repeat("x", circuit.MaxSubject)}
 	for _, p := range good {
 		if err := CheckPath(p); err != nil {
 			t.Errorf("%q: %v", p, err)
 		}
 	}
 	bad := []string{
-		"", ".", "..", "/", "/etc/passwd", "../a", "a/../b", "a/..", "./a", "a/.", "a//b", "a/", "a\x00b", `a\b`, `..\a`, `C:\a`,
+		"", ".", "..", "/", "/etc/passwd", "../a", "a/../b", "a/..", "./a", "a/.", "a//b", "a/", "a\x00b",
 		"\xff", ".ckt-ABC.part", "a/.ckt-ABC.part", ".ckt-x.part/a", strings.Repeat("x", circuit.MaxSubject+1),
 	}
 	for _, p := range bad {
@@ -49,7 +53,7 @@ func FuzzCheckPath(f *testing.F) {
 		if !strings.HasPrefix(joined, dir+"/") || !filepath.IsLocal(p) || !fs.ValidPath(p) {
 			t.Errorf("%q leaves the directory", p)
 		}
-		if strings.ContainsAny(p, "\x00\\") || len(p) > circuit.MaxSubject || reserved(p) {
+		if strings.ContainsRune(p, 0) || len(p) > circuit.MaxSubject || reserved(p) {
 			t.Errorf("%q passed", p)
 		}
 		for elem := range strings.SplitSeq(p, "/") {

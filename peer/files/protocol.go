@@ -12,7 +12,9 @@ import (
 
 // The operations, as FragOp. The sender opens a circuit with opPut, sends
 // opData until all is sent, then opEnd; the receiver answers with one opDone
-// or one opFailed, at any time, and closes. A directory is an opPut alone.
+// or one opFailed, at any time, and closes. A directory is an opPut alone;
+// without a mode it gets, or keeps, what the receiver gives it. The directory
+// rootPath is the receiver's own: putting it asks whether somebody is there.
 const (
 	opPut    = 1 // FragSubject: path; Args: kind, size, mode, mtime
 	opData   = 2 // FragPart: 1, 2, 3 …; Payload: up to maxData bytes
@@ -43,6 +45,9 @@ const (
 	kindDir  = "dir"
 )
 
+// rootPath is the one path that [CheckPath] refuses and a directory may have.
+const rootPath = "."
+
 // meta is what opPut says of a file or directory.
 type meta struct {
 	path  string // slash-separated, relative to the receiver's directory
@@ -50,6 +55,8 @@ type meta struct {
 	size  int64       // bytes
 	mode  fs.FileMode // permission bits only
 	mtime time.Time   // to the nanosecond
+
+	anyMode bool // of a directory: mode does not count
 }
 
 func (m meta) fragment() *circuit.Fragment {
@@ -57,12 +64,15 @@ func (m meta) fragment() *circuit.Fragment {
 	if m.dir {
 		kind = kindDir
 	}
-	return &circuit.Fragment{FragOp: opPut, FragSubject: m.path, Args: map[string]string{
+	args := map[string]string{
 		argKind:  kind,
 		argSize:  strconv.FormatInt(m.size, 10),
-		argMode:  strconv.FormatUint(uint64(m.mode.Perm()), 8),
 		argMtime: m.mtime.UTC().Format(time.RFC3339Nano),
-	}}
+	}
+	if !m.anyMode {
+		args[argMode] = strconv.FormatUint(uint64(m.mode.Perm()), 8)
+	}
+	return &circuit.Fragment{FragOp: opPut, FragSubject: m.path, Args: args}
 }
 
 func parseMeta(f *circuit.Fragment) (meta, error) {
@@ -78,16 +88,29 @@ func parseMeta(f *circuit.Fragment) (meta, error) {
 	if err != nil || size < 0 {
 		return m, &requestError{what: fmt.Sprintf("size %.40q", f.Args[argSize])}
 	}
-	mode, err := strconv.ParseUint(f.Args[argMode], 8, 32)
-	if err != nil || fs.FileMode(mode)&^fs.ModePerm != 0 {
-		return m, &requestError{what: fmt.Sprintf("mode %.40q", f.Args[argMode])}
+	if err := m.parseMode(f.Args); err != nil {
+		return m, err
 	}
 	m.mtime, err = time.Parse(time.RFC3339Nano, f.Args[argMtime])
 	if err != nil {
 		return m, &requestError{what: fmt.Sprintf("mtime %.40q", f.Args[argMtime])}
 	}
-	m.size, m.mode = size, fs.FileMode(mode)
+	m.size = size
 	return m, nil
+}
+
+func (m *meta) parseMode(args map[string]string) error {
+	text, ok := args[argMode]
+	if m.dir && !ok {
+		m.anyMode = true
+		return nil
+	}
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || fs.FileMode(mode)&^fs.ModePerm != 0 {
+		return &requestError{what: fmt.Sprintf("mode %.40q", text)}
+	}
+	m.mode = fs.FileMode(mode)
+	return nil
 }
 
 // A digest is the BLAKE3-256 of a file and its length in bytes, which opEnd

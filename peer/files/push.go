@@ -29,6 +29,11 @@ type PushOptions struct {
 	// Default: that of package peer, 10 s.
 	OpenTimeout time.Duration
 
+	// StallTimeout is how long nothing of the push may move before it is
+	// given up. What was sent whole gives the receiver a second more for each
+	// 16 MiB, to bring them to its disk. Default 30 s; negative: for ever.
+	StallTimeout time.Duration
+
 	// Progress is told after each step how far the push has come. It is
 	// called from several goroutines at once.
 	Progress func(Progress)
@@ -47,18 +52,21 @@ type Report struct {
 	Bytes   int64 // in those files
 	Elapsed time.Duration
 	Skipped []string     // paths of symbolic links, devices, pipes, sockets
-	Failed  []*FileError // what did not get there, in lexical order
+	Failed  []*FileError // what did not get there, each once, in lexical order
 }
 
 // Push sends the file, or what is in the directory, at path to the files peer
 // at peerURL, one circuit for each, and returns when all of it is verified
 // there. The files get the permission bits and modification times they have
-// here.
+// here. The receiver is spoken to before anything is sent, and so if there is
+// nothing to send, too.
 //
 // What goes wrong with one file is in the report and does not stop the
-// others. The error is for what stops the push: path cannot be opened, a
-// circuit is refused, the peer is lost, ctx or lp has ended; the report then
-// tells what was done.
+// others. The error is for what stops the push: path is neither a directory
+// nor a regular file ([SourceError]) or cannot be opened, Into is no path
+// ([PathError]) or is refused ([RemoteError]), a circuit is refused, the peer
+// is none of this service ([ErrNotFiles]), is lost or stands still
+// ([ErrStalled]), ctx or lp has ended; the report then tells what was done.
 func Push(ctx context.Context, lp *peer.LocalPeer, peerURL, path string, opts PushOptions) (Report, error) {
 	start := time.Now()
 	if opts.Into != "" {
@@ -68,14 +76,17 @@ func Push(ctx context.Context, lp *peer.LocalPeer, peerURL, path string, opts Pu
 	}
 	root, only, err := openSource(path)
 	if err != nil {
-		return Report{}, fmt.Errorf("files: %w", err)
+		return Report{}, err
 	}
 	defer root.Close()
 	t, err := scan(ctx, root, only)
 	if err != nil {
 		return Report{}, fmt.Errorf("files: %w", err)
 	}
-	p := &pusher{lp: lp, url: peerURL, opts: opts, root: root, tree: t, report: Report{Skipped: t.skipped, Failed: t.failed}}
+	p := &pusher{
+		lp: lp, url: peerURL, opts: opts, root: root, tree: t, watch: newWatch(opts.StallTimeout),
+		report: Report{Skipped: t.skipped, Failed: t.failed},
+	}
 	for _, m := range t.items {
 		if !m.dir {
 			p.files++
@@ -95,6 +106,7 @@ type pusher struct {
 	root  *os.Root
 	tree  *tree
 	files int // in tree
+	watch *watch
 
 	doneFiles atomic.Int64
 	doneBytes atomic.Int64
@@ -106,7 +118,13 @@ type pusher struct {
 // run joins the workers before it returns.
 func (p *pusher) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
+	var guard sync.WaitGroup
+	defer guard.Wait()
 	defer cancel(nil)
+	guard.Go(func() { p.watch.guard(ctx, cancel) })
+	if err := p.greet(ctx); err != nil {
+		return err
+	}
 	work := make(chan meta)
 	var workers sync.WaitGroup
 	defer workers.Wait()
@@ -185,6 +203,27 @@ type stopError struct{ err error }
 func (e *stopError) Error() string { return e.err.Error() }
 func (e *stopError) Unwrap() error { return e.err }
 
+// greet makes sure that a receiver is there, speaks the protocol, and has the
+// directory that everything goes to. Its error stops the push.
+func (p *pusher) greet(ctx context.Context) error {
+	c, err := p.dial(meta{path: cmp.Or(p.opts.Into, rootPath), dir: true, anyMode: true})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = p.answer(ctx, c)
+	if stopped, ok := errors.AsType[*stopError](err); ok {
+		return stopped.err
+	}
+	return err
+}
+
+func (p *pusher) dial(m meta) (*circuit.Circuit, error) {
+	defer p.watch.openingNow()()
+	c, _, err := p.lp.NewCircuitToPeerURL(p.url, m.fragment(), p.opts.OpenTimeout)
+	return c, err
+}
+
 // open opens the circuit for m. What the first fragment breaks is the file's
 // fault; everything else stops the push.
 func (p *pusher) open(m meta) (*circuit.Circuit, error) {
@@ -192,7 +231,7 @@ func (p *pusher) open(m meta) (*circuit.Circuit, error) {
 	if err := CheckPath(m.path); err != nil {
 		return nil, err
 	}
-	c, _, err := p.lp.NewCircuitToPeerURL(p.url, m.fragment(), p.opts.OpenTimeout)
+	c, err := p.dial(m)
 	if err == nil {
 		return c, nil
 	}

@@ -23,7 +23,7 @@ func (p *pusher) send(ctx context.Context, m meta, buf []byte) (int64, error) {
 			return 0, err
 		}
 		defer c.Close()
-		_, err = answer(ctx, c)
+		_, err = p.answer(ctx, c)
 		return 0, err
 	}
 	// Not to block, should the file have become a pipe since the scan.
@@ -72,11 +72,13 @@ func (s *sending) run(ctx context.Context) error {
 	sendCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		sum, err := answer(ctx, s.c)
+		sum, err := s.p.answer(ctx, s.c)
 		answered <- verdict{sum, err}
 		stop()
 	}()
 	local := s.stream(sendCtx)
+	s.p.watch.settling.Add(s.sent)
+	defer s.p.watch.settling.Add(-s.sent)
 	if local != nil {
 		// The answering goroutine ends with the circuit, if it has not yet.
 		s.c.CloseWith(local)
@@ -113,6 +115,7 @@ func (s *sending) stream(ctx context.Context) error {
 			return nil
 		}
 		s.sent += int64(n)
+		s.p.watch.touch()
 		s.p.doneBytes.Add(int64(n))
 		s.p.progress()
 	}
@@ -136,8 +139,9 @@ func (s *sending) unchanged() error {
 }
 
 // answer waits for the receiver's word on what c carries.
-func answer(ctx context.Context, c *circuit.Circuit) (digest, error) {
+func (p *pusher) answer(ctx context.Context, c *circuit.Circuit) (digest, error) {
 	for f, err := range c.Fragments(ctx) {
+		p.watch.touch()
 		if f == nil {
 			return digest{}, lost(err)
 		}
@@ -151,6 +155,7 @@ func answer(ctx context.Context, c *circuit.Circuit) (digest, error) {
 		case f.FragOp == opDone:
 			return parseDigest(f)
 		}
+		return digest{}, &stopError{err: ErrNotFiles}
 	}
 	return digest{}, lost(circuit.ErrRemoteClosed)
 }

@@ -1,7 +1,6 @@
 package files
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -18,6 +17,7 @@ import (
 // owns it.
 type incoming struct {
 	root    *os.Root
+	temps   *temps
 	maxSize int64
 
 	begun bool
@@ -46,6 +46,9 @@ func (in *incoming) take(f *circuit.Fragment) (done bool, err error) {
 }
 
 func (in *incoming) begin(f *circuit.Fragment) (done bool, err error) {
+	if f.FragSubject == rootPath && f.Args[argKind] == kindDir {
+		return true, nil // it is open
+	}
 	if err := CheckPath(f.FragSubject); err != nil {
 		return false, err
 	}
@@ -73,6 +76,9 @@ func (in *incoming) makeDir() error {
 	if err := in.root.MkdirAll(name, 0o777); err != nil {
 		return err
 	}
+	if in.meta.anyMode {
+		return nil
+	}
 	return in.root.Chmod(name, in.meta.mode|0o700)
 }
 
@@ -81,9 +87,11 @@ func (in *incoming) create() error {
 	if err := in.root.MkdirAll(filepath.FromSlash(dir), 0o777); err != nil {
 		return err
 	}
-	temp := filepath.FromSlash(path.Join(dir, tempPrefix+rand.Text()+tempSuffix))
+	temp := filepath.FromSlash(path.Join(dir, tempName(time.Now())))
+	in.temps.add(temp)
 	file, err := in.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
+		in.temps.remove(temp)
 		return err
 	}
 	in.temp, in.file, in.hash = temp, file, blake3.New()
@@ -120,6 +128,7 @@ func (in *incoming) finish(f *circuit.Fragment) error {
 		}
 		return err
 	}
+	in.temps.remove(in.temp)
 	in.temp = ""
 	return nil
 }
@@ -149,6 +158,7 @@ func (in *incoming) discard() {
 	}
 	if in.temp != "" {
 		_ = in.root.Remove(in.temp) // the name is reserved: it harms nobody if it stays
+		in.temps.remove(in.temp)
 		in.temp = ""
 	}
 }

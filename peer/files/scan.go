@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -19,7 +20,7 @@ type tree struct {
 // scan lists what is below root, or, if only is not empty, the one file of
 // that name in it. Symbolic links, devices, pipes, sockets and the service's
 // own temporary files are skipped; what cannot be read, or not be named on
-// the other side, has failed. The error is ctx's.
+// the other side, has failed. The error is ctx's, or the root's or only's own.
 func scan(ctx context.Context, root *os.Root, only string) (*tree, error) {
 	t := &tree{}
 	start := "."
@@ -30,8 +31,11 @@ func scan(ctx context.Context, root *os.Root, only string) (*tree, error) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if err != nil && p == start {
+			return err
+		}
 		if err != nil {
-			t.failed = append(t.failed, &FileError{Path: p, Err: err})
+			t.fail(p, err)
 			return skipDir(d)
 		}
 		if p == "." {
@@ -53,13 +57,22 @@ func (t *tree) add(p string, d fs.DirEntry) error {
 		info, err = d.Info()
 	}
 	if err != nil {
-		t.failed = append(t.failed, &FileError{Path: p, Err: err})
+		t.fail(p, err)
 		return skipDir(d)
 	}
 	m := metaOf(p, info)
 	t.items = append(t.items, m)
 	t.bytes += m.size
 	return nil
+}
+
+// fail notes that p cannot be pushed. A directory is visited before it turns
+// out that it cannot be read, and must not count twice.
+func (t *tree) fail(p string, err error) {
+	if last := len(t.items) - 1; last >= 0 && t.items[last].path == p {
+		t.items = t.items[:last]
+	}
+	t.failed = append(t.failed, &FileError{Path: p, Err: err})
 }
 
 func skipDir(d fs.DirEntry) error {
@@ -78,22 +91,24 @@ func metaOf(p string, info fs.FileInfo) meta {
 }
 
 // openSource opens the directory that holds what is at name: name itself, or
-// the directory of the file that it names, which is then only.
+// the directory of the file that it names, which is then only. Anything else,
+// which below a directory would be skipped, is a [SourceError].
 func openSource(name string) (root *os.Root, only string, err error) {
-	info, err := os.Stat(name)
+	info, err := os.Lstat(name)
 	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("files: %w", err)
 	}
-	if info.IsDir() {
-		root, err = os.OpenRoot(name)
-		return root, "", err
+	dir := name
+	if !info.IsDir() {
+		dir, only = filepath.Dir(name), filepath.Base(name)
+		if !info.Mode().IsRegular() || reserved(only) {
+			return nil, "", &SourceError{Path: name, Mode: info.Mode()}
+		}
 	}
-	// A link given by name is meant; its target's own name is not.
-	if name, err = filepath.EvalSymlinks(name); err != nil {
-		return nil, "", err
+	if root, err = os.OpenRoot(dir); err != nil {
+		return nil, "", fmt.Errorf("files: %w", err)
 	}
-	root, err = os.OpenRoot(filepath.Dir(name))
-	return root, filepath.Base(name), err
+	return root, only, nil
 }
 
 // below puts the path p under the directory into.
