@@ -2,14 +2,14 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"ckt.local/transport"
 )
 
 // An API registers services on its node, starts peers here and elsewhere, and
 // asks other nodes about theirs. Its methods may be called from any goroutine.
+//
+// While a node does not answer, every method that needs it tries again until
+// its time is over; one try takes at most 5 s.
 //
 // Where a method takes a remoteAddr, that is a host:port, the URL of a node or
 // a peer, or the ID of a node that is connected already; the errors are those
@@ -26,14 +26,19 @@ func (a *API) RegisterPeerServiceFunc(name string, f PeerServiceFunc) error {
 }
 
 // StartLocalPeer starts a peer of a service that is registered here; another
-// is [ErrUnknownService]. ctx is the peer's life: its end ends the peer.
+// is [ErrUnknownService]. ctx is the peer's life: its end ends the peer, with
+// [context.Cause] of ctx, such as [context.Canceled], as the reason that the
+// other ends of its circuits get. [LocalPeer.Close] is the clean end.
 func (a *API) StartLocalPeer(ctx context.Context, name string) (*LocalPeer, error) {
 	return a.n.roster.start(starter{node: a.n, ctx: ctx, service: name})
 }
 
 // StartRemotePeer starts a peer of the named service on another node, a new
 // one at each call, and returns its URL and peer ID. The peer belongs to the
-// node it runs on: it lives on when this one leaves.
+// node it runs on: it lives on when this one leaves, until
+// [API.StopRemotePeer] or its own end. Once Config.MaxPeersPerNode of the other
+// node have been started by this one and run, the answer is a refusal with
+// [circuit.RefusedLimit].
 //
 // While the node cannot be reached, it is tried again until waitUpTo is over;
 // then the error is [transport.ErrUnreachable]. Any answer, a refusal too, is
@@ -45,7 +50,7 @@ func (a *API) StartRemotePeer(ctx context.Context, name, remoteAddr string, wait
 	}
 	ctx, cancel := a.n.alive(within(ctx, waitUpTo))
 	defer cancel()
-	l, err := a.n.reachPatiently(ctx, t)
+	l, err := a.n.reach(ctx, t)
 	if err != nil {
 		return "", "", err
 	}
@@ -60,29 +65,34 @@ func (a *API) StartRemotePeer(ctx context.Context, name, remoteAddr string, wait
 	return u.String(), id.String(), nil
 }
 
-// The first attempt of several to reach a node is short, so that one that has
-// just started is found soon; later ones are longer, for slow paths. quic
-// sends its first packet again at growing distances while an attempt lasts.
-const (
-	firstAttempt = 2 * time.Second
-	attemptPause = 100 * time.Millisecond
-)
-
-// reachPatiently is reach again and again while nobody answers.
-func (n *Node) reachPatiently(ctx context.Context, t target) (*link, error) {
-	for wait := firstAttempt; ; wait *= 2 {
-		attempt, cancel := context.WithTimeout(ctx, wait)
-		l, err := n.reach(attempt, t)
-		cancel()
-		if err == nil || !errors.Is(err, transport.ErrUnreachable) {
-			return l, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(attemptPause):
-		}
+// StopRemotePeer ends the peer at peerURL as [LocalPeer.Close] does there. It
+// may be asked for by the node that has started the peer, and by one with the
+// same key as the node that the peer runs on. It returns when the peer's
+// circuits have been closed; its service function may take longer to return,
+// and counts until then.
+//
+// A peer that is not running (any more) is a [circuit.RefusedError] with
+// [circuit.RefusedUnknownPeer], somebody else's one with
+// [circuit.RefusedUnauthorized]; [Listing] tells who has started what. A text
+// that names no peer is a [URLError]. If ctx has no deadline it takes at most
+// 10 s.
+func (a *API) StopRemotePeer(ctx context.Context, peerURL string) error {
+	u, err := ParseURL(peerURL)
+	switch {
+	case err != nil:
+		return err
+	case u.PeerID.IsZero():
+		return urlError(peerURL, "names no peer")
+	case !u.CircuitID.IsZero():
+		return urlError(peerURL, "names a circuit, not a peer")
 	}
+	ctx, cancel := a.n.withDeadline(ctx)
+	defer cancel()
+	l, err := a.n.reach(ctx, u.target(peerURL))
+	if err != nil {
+		return err
+	}
+	return a.n.askStop(ctx, l, u)
 }
 
 // List returns what runs on another node: its peers, connections and

@@ -29,9 +29,24 @@ func (n *Node) askStart(ctx context.Context, l *link, service string) (circuit.I
 	return id, nil
 }
 
+// askStop asks the node at the other end to end a peer.
+func (n *Node) askStop(ctx context.Context, l *link, u URL) error {
+	c, err := n.ask(ctx, l, u.Service, &circuit.Fragment{FragOp: opStop, Args: map[string]string{argPeer: u.PeerID.String()}})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = n.answer(ctx, c, opStop, u.Service)
+	return err
+}
+
+// addrWait bounds the wait for a node's word about its address, which the
+// reaching of another may have to wait for.
+const addrWait = 2 * time.Second
+
 // askAddr asks the node at the other end for its address in URLs.
 func (n *Node) askAddr(ctx context.Context, l *link) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, firstAttempt)
+	ctx, cancel := context.WithTimeout(ctx, addrWait)
 	defer cancel()
 	c, err := n.ask(ctx, l, nodeService, &circuit.Fragment{FragOp: opAddr})
 	if err != nil {

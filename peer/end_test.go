@@ -88,7 +88,7 @@ func TestEndOfPeerFromOutside(t *testing.T) {
 	}{
 		{"Close", func(p *peer.LocalPeer, _ context.CancelCauseFunc) { p.Close() }, "", nil},
 		{"CloseWith", func(p *peer.LocalPeer, _ context.CancelCauseFunc) { p.CloseWith(full) }, full.Error(), full},
-		{"its context is cancelled", func(_ *peer.LocalPeer, cancel context.CancelCauseFunc) { cancel(nil) }, "", nil},
+		{"its context is cancelled", func(_ *peer.LocalPeer, cancel context.CancelCauseFunc) { cancel(nil) }, context.Canceled.Error(), context.Canceled},
 		{"its context ends with a cause", func(_ *peer.LocalPeer, cancel context.CancelCauseFunc) { cancel(full) }, full.Error(), full},
 	} {
 		t.Run(end.name, func(t *testing.T) {

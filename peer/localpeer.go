@@ -23,15 +23,16 @@ type LocalPeer struct {
 	startedBy identity.NodeID // zero: this node itself
 	started   time.Time
 
-	ctx         context.Context // the service's ctx0
+	ctx         context.Context // the service's ctx0; it ends after the circuits have, see end
 	cancel      context.CancelCauseFunc
 	newCircuits chan *circuit.Circuit // never closed: link goroutines send on it
 	ending      sync.Once             // guards end
 	done        chan struct{}         // closed when the service has returned
 
-	mu       sync.Mutex // guards what follows, and is never held across a call
+	mu       sync.Mutex  // guards what follows, and is never held across a wait
+	unwatch  func() bool // ends the wait for the end of the context the peer was started with
 	circuits map[*circuit.Circuit]*link
-	ended    bool
+	cause    error // why the peer has ended, nil before; ErrPeerClosed if all is well
 	err      error // set before done is closed
 }
 
@@ -56,45 +57,74 @@ func (p *LocalPeer) call(f PeerServiceFunc) (err error) {
 
 // finish runs when the service function is over, with what it returned.
 func (p *LocalPeer) finish(err error) {
-	if p.ctx.Err() != nil {
-		cause := context.Cause(p.ctx)
-		if errors.Is(err, cause) || errors.Is(err, p.ctx.Err()) {
-			err = closeReason(cause)
-		}
-		p.end(closeReason(cause))
-	} else {
-		p.end(err)
+	cause := err
+	if cause == nil {
+		cause = ErrPeerClosed
+	}
+	if !p.end(cause) && p.saysEnded(err) {
+		err = closeReason(context.Cause(p.ctx))
 	}
 	p.mu.Lock()
 	p.err = err
 	p.mu.Unlock()
-	if err == nil {
-		err = ErrPeerClosed
-	}
-	p.cancel(err)
 	p.node.roster.returned(p)
 	close(p.done)
 }
 
-// end makes the peer unknown to others and closes its circuits with reason.
-// It returns when both are done, whoever does them.
-func (p *LocalPeer) end(reason error) {
+// saysEnded tells whether err, which a service has returned after its peer's
+// end, says no more than that it has ended.
+func (p *LocalPeer) saysEnded(err error) bool {
+	return errors.Is(err, p.ctx.Err()) || errors.Is(err, context.Cause(p.ctx)) || errors.Is(err, circuit.ErrClosed)
+}
+
+// end makes the peer unknown to others, closes its circuits, and then ends
+// ctx0. In this order: a service that closes its circuits when ctx0 ends must
+// not make a clean close of what is cut short. It returns when all is done,
+// and tells whether it was this call that has done it.
+func (p *LocalPeer) end(cause error) bool {
+	first := false
 	p.ending.Do(func() {
+		first = true
 		p.node.roster.remove(p)
 		p.mu.Lock()
-		p.ended = true
+		p.cause = cause
+		unwatch := p.unwatch
 		circuits := slices.Collect(maps.Keys(p.circuits))
 		p.mu.Unlock()
-		for _, c := range circuits {
-			c.CloseWith(reason)
+		if unwatch() {
+			p.node.wg.Done()
 		}
+		for _, c := range circuits {
+			c.CloseWith(closeReason(cause))
+		}
+		p.cancel(cause)
+	})
+	return first
+}
+
+// endedBy returns why the peer has ended, nil if it has not.
+func (p *LocalPeer) endedBy() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cause
+}
+
+// watch ends the peer when ctx does. The node joins what it starts.
+func (p *LocalPeer) watch(ctx context.Context) {
+	p.mu.Lock() // if ctx has ended, end runs now, and waits to see unwatch
+	defer p.mu.Unlock()
+	p.node.wg.Add(1)
+	p.unwatch = context.AfterFunc(ctx, func() {
+		defer p.node.wg.Done()
+		p.end(context.Cause(ctx))
 	})
 }
 
-// closeReason is what the other ends learn of a peer that ends because its
-// context did: nothing if somebody wanted it to end.
+// closeReason is what the other ends learn of a peer's end. Nothing, which is
+// a clean close, stands only for a peer that was closed on purpose or whose
+// service was through.
 func closeReason(cause error) error {
-	if cause == ErrPeerClosed || cause == ErrNodeClosed || cause == context.Canceled {
+	if cause == ErrPeerClosed {
 		return nil
 	}
 	return cause
@@ -114,14 +144,21 @@ func (p *LocalPeer) URL() string {
 	return URL{Node: p.node.ID(), Addr: p.node.advertised, Service: p.service, PeerID: p.id}.String()
 }
 
-// Context is the service's ctx0. It ends when the peer is to end, and at the
-// latest when its service function has returned. [context.Cause] is
-// [ErrPeerClosed], [ErrNodeClosed], the error given to CloseWith or returned
-// by the function, or the cause of the context that the peer was started with.
+// Context is the service's ctx0. It ends right after the peer's circuits have
+// been closed, because the peer is to end or its service function has
+// returned. [context.Cause] is [ErrPeerClosed], [ErrNodeClosed], the error
+// given to CloseWith or returned by the function, or the cause of the context
+// that the peer was started with. It has that context's values, and not its
+// deadline.
 func (p *LocalPeer) Context() context.Context { return p.ctx }
 
-// Close ends the peer: its service's ctx0 ends, and its circuits are closed
-// cleanly. It does not wait for the service function to return; Done does.
+// Close ends the peer on purpose: its circuits are closed cleanly, so that
+// the other ends see [circuit.ErrRemoteClosed] after everything that was sent,
+// and its service's ctx0 ends. It does not wait for the service function to
+// return; Done does.
+//
+// No other end from outside is clean: see [Node.Close] and
+// [API.StartLocalPeer].
 func (p *LocalPeer) Close() { p.CloseWith(nil) }
 
 // CloseWith is Close with a reason, which the other ends of the peer's
@@ -130,16 +167,17 @@ func (p *LocalPeer) CloseWith(reason error) {
 	if reason == nil {
 		reason = ErrPeerClosed
 	}
-	p.cancel(reason)
+	p.end(reason)
 }
 
 // Done is closed when the service function has returned and the peer's
 // circuits have been closed.
 func (p *LocalPeer) Done() <-chan struct{} { return p.done }
 
-// Err returns nil until Done is closed, then how the peer ended: nil if it was
-// closed or its function returned nil, else the error that was returned, a
-// [PanicError], or the reason given to CloseWith.
+// Err returns nil until Done is closed, then how the peer ended: nil if its
+// function returned nil, else the error that was returned, or a [PanicError].
+// An error that says only that ctx0 or a circuit has ended stands for why the
+// peer was to end: nil after Close, else the cause of ctx0.
 func (p *LocalPeer) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,8 +226,8 @@ func (p *LocalPeer) NewCircuitToPeerURL(peerURL string, first *circuit.Fragment,
 	defer cancel()
 	c, err := p.open(ctx, u, peerURL, first)
 	if err != nil {
-		if p.ctx.Err() != nil {
-			err = context.Cause(p.ctx)
+		if cause := p.endedBy(); cause != nil {
+			err = cause
 		}
 		return nil, nil, err
 	}
@@ -197,7 +235,7 @@ func (p *LocalPeer) NewCircuitToPeerURL(peerURL string, first *circuit.Fragment,
 }
 
 func (p *LocalPeer) open(ctx context.Context, u URL, text string, first *circuit.Fragment) (*circuit.Circuit, error) {
-	l, err := p.node.reach(ctx, target{text: text, node: u.Node, addr: u.Addr, peer: u.PeerID})
+	l, err := p.node.reach(ctx, u.target(text))
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +298,7 @@ var _ circuit.Owner = owner{}
 func (o owner) AddCircuit(c *circuit.Circuit) error {
 	o.p.mu.Lock()
 	defer o.p.mu.Unlock()
-	if o.p.ended {
+	if o.p.cause != nil {
 		return o.p.gone()
 	}
 	o.p.circuits[c] = o.l

@@ -25,6 +25,7 @@ const (
 	opList                // answered by any number of opListPage, then opList
 	opListPage            // Payload: a wirePage
 	opAddr                // answer: argAddr
+	opStop                // argPeer
 )
 
 const (
@@ -85,6 +86,8 @@ func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f 
 		reply.Args = map[string]string{argAddr: n.advertised}
 	case opStart:
 		reply.Args, err = n.serveStart(r, f.Args[argService])
+	case opStop:
+		err = n.serveStop(r, f.Args[argPeer])
 	case opList:
 		r.Action = ActionList
 		if err = n.recheck(r); err == nil {
@@ -118,6 +121,32 @@ func (n *Node) serveStart(r Request, service string) (map[string]string, error) 
 		return nil, err
 	}
 	return map[string]string{argPeer: p.PeerID()}, nil
+}
+
+// serveStop ends a peer for the node that has started it, or for one with this
+// node's key. Others learn no more than an opening of a circuit would tell
+// them: that there is such a peer, if they may open its service.
+func (n *Node) serveStop(r Request, peerID string) error {
+	if err := n.recheck(r); err != nil {
+		return err
+	}
+	id, err := circuit.ParseID(peerID)
+	if err != nil || id.IsZero() {
+		return refuse(circuit.RefusedBadRequest, "no peer can have this ID")
+	}
+	p, ok := n.roster.byID(id)
+	if !ok || p == n.service {
+		return refuse(circuit.RefusedUnknownPeer, "")
+	}
+	if r.Node == n.ID() || r.Node == p.startedBy {
+		p.Close()
+		return nil
+	}
+	r.Action, r.Service = ActionOpen, p.service
+	if n.authorize(r) != nil {
+		return refuse(circuit.RefusedUnknownPeer, "")
+	}
+	return refuse(circuit.RefusedUnauthorized, "")
 }
 
 // refusal is the answer that carries a no, as a circuit's opening would.

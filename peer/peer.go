@@ -27,18 +27,29 @@ import (
 // A PeerServiceFunc is a service. It is called once for each peer, in a
 // goroutine of its own, and the peer is running until it returns.
 //
-// ctx0 ends when the peer is to end: [context.Cause] says why. The function
-// should return then; what it returns does not matter any more.
+// ctx0 ends when the peer is to end: [context.Cause] says why. The peer's
+// circuits have been closed by then. The function should return; what it
+// returns does not matter to the other ends any more.
 //
 // newCircuitCh gives the circuits that other peers open to this one. At most
 // 32 wait in it; while it is full, openings wait, and are refused once their
 // time is over. It is never closed: select on ctx0 beside it.
 //
 // When the function returns, the peer has ended and so have all its circuits,
-// those still in newCircuitCh included: cleanly if it returned nil, else with
-// its error as the cause at the other ends. A panic ends the peer, not the
-// process: it is logged here with its stack, and the other ends get a
-// [circuit.RemoteError] that names the service and nothing more.
+// those still in newCircuitCh included, and the other ends learn how:
+//
+//   - cleanly, as [circuit.ErrRemoteClosed], if it returned nil while ctx0 was
+//     alive, or if [LocalPeer.Close] was called;
+//   - with the error that it returned while ctx0 was alive, or that was given
+//     to [LocalPeer.CloseWith], as the reason in a [circuit.RemoteError];
+//   - with [ErrNodeClosed] as the reason if the node was closed, and with the
+//     cause of the context that the peer was started with if that has ended.
+//
+// What was sent before is delivered first in each case. A panic of the
+// function ends the peer, not the process: it is logged here with its stack,
+// and the other ends get a [circuit.RemoteError] that names the service and
+// nothing more. A panic in a goroutine that a service has started itself is
+// not recovered: it ends the process, as in any Go program.
 type PeerServiceFunc func(myPeer *LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error
 
 // Defaults and bounds.

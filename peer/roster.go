@@ -100,37 +100,30 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 		done:        make(chan struct{}),
 		circuits:    make(map[*circuit.Circuit]*link),
 	}
-	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
+	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(s.ctx))
 	r.peers[p.id] = p
 	r.running[p.service] = append(r.running[p.service], p)
 	r.alive[p] = struct{}{}
 	if !s.by.IsZero() {
 		r.startedBy[s.by]++
 	}
-	// A service that ignores its ctx0 must not keep its circuits open.
-	s.node.wg.Add(1)
-	context.AfterFunc(p.ctx, func() {
-		defer s.node.wg.Done()
-		p.end(closeReason(context.Cause(p.ctx)))
-	})
+	p.watch(s.ctx)
 	go p.run(f)
 	return p, nil
 }
 
 // find returns the running peer of that ID and service.
 func (r *roster) find(id circuit.ID, service string) (*LocalPeer, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p, ok := r.peers[id]
+	p, ok := r.byID(id)
 	return p, ok && p.service == service
 }
 
-// has tells whether the peer is running here.
-func (r *roster) has(id circuit.ID) bool {
+// byID returns the running peer of that ID.
+func (r *roster) byID(id circuit.ID) (*LocalPeer, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, ok := r.peers[id]
-	return ok
+	p, ok := r.peers[id]
+	return p, ok
 }
 
 // any returns the running peer of the service that was started first.

@@ -15,7 +15,8 @@ func (n *Node) isSelf(t target) bool {
 	if t.peer.IsZero() || len(n.linksTo(t.node)) == 0 {
 		return true
 	}
-	return n.roster.has(t.peer)
+	_, here := n.roster.byID(t.peer)
+	return here
 }
 
 // self returns the link of the node to itself, which is made when it is first

@@ -14,7 +14,11 @@ import (
 // what was sent; see [Node.Shutdown] for its error. Closing again waits for
 // the first Close and returns the same.
 //
-// The other ends of circuits see a clean close.
+// Circuits that are open then end with [ErrNodeClosed] as the reason: the
+// other ends get everything that was sent, and after it a
+// [circuit.RemoteError] with the text "peer: node closed", for nobody has said
+// that it is complete. Close circuits, or peers, before the node where the
+// other ends shall see a clean close.
 func (n *Node) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout)
 	defer cancel()
@@ -44,10 +48,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	peers := n.roster.close()
 	n.cancel(ErrNodeClosed)
 	for _, p := range peers {
-		p.cancel(ErrNodeClosed)
-	}
-	for _, p := range peers {
-		p.end(nil) // before the links go, so that every circuit ends as its peer does
+		p.end(ErrNodeClosed) // before the links go, so that every circuit ends as its peer does
 	}
 	errs := n.stopLinks(ctx)
 	if err := n.endpoint.Close(); err != nil {
@@ -64,7 +65,7 @@ func (n *Node) stopLinks(ctx context.Context) []error {
 	errs := make([]error, len(ls))
 	var wg sync.WaitGroup
 	for i, l := range ls {
-		wg.Go(func() { errs[i] = l.Shutdown(ctx, nil) })
+		wg.Go(func() { errs[i] = l.Shutdown(ctx, ErrNodeClosed) })
 	}
 	wg.Wait()
 	return errs

@@ -138,6 +138,11 @@ type target struct {
 	peer circuit.ID // zero: none in particular
 }
 
+// target is where the peer at u runs; text is u as the caller wrote it.
+func (u URL) target(text string) target {
+	return target{text: text, node: u.Node, addr: u.Addr, peer: u.PeerID}
+}
+
 // parseTarget reads a remote address: host:port, a URL, or a node ID.
 func parseTarget(s string) (target, error) {
 	switch {
