@@ -99,7 +99,8 @@ type Config struct {
 	StopTimeout time.Duration
 
 	// Logger gets refusals, panics of services, and what goes wrong with
-	// foreign input. Default: discarded.
+	// foreign input; of each message 20 records at once and then one a
+	// second, because strangers can cause some of them. Default: discarded.
 	Logger *slog.Logger
 }
 
@@ -110,6 +111,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Logger = limitLogs(c.Logger)
 	if c.Circuit.Logger == nil {
 		c.Circuit.Logger = c.Logger
 	}
