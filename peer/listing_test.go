@@ -86,6 +86,8 @@ func TestMalformedRequestsToTheNodeService(t *testing.T) {
 		{"unknown operation", circuit.Fragment{FragOp: 4711}},
 		{"negative operation", circuit.Fragment{FragOp: -1, FragPart: -1}},
 		{"start of nothing", circuit.Fragment{FragOp: 3}},
+		{"stop of nothing", circuit.Fragment{FragOp: 7}},
+		{"stop of nonsense", circuit.Fragment{FragOp: 7, Args: map[string]string{"peer": "echo"}}},
 		{"start of nonsense", circuit.Fragment{FragOp: 3, Args: map[string]string{"service": "../../etc"}}},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
