@@ -24,7 +24,10 @@ read again for each request: a running "peerctl serve" needs no restart.`,
 		Example: "  peerctl authorize laptop.pub --services echo,files\n" +
 			"  peerctl authorize ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB… me@laptop",
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("services") && len(services) == 0 {
+				return usagef("--services names none; without it, all are meant")
+			}
 			return a.authorize(strings.Join(args, " "), services)
 		},
 	}
@@ -33,15 +36,15 @@ read again for each request: a running "peerctl serve" needs no restart.`,
 }
 
 func (a *app) authorize(who string, services []string) error {
-	entry := identity.Entry{Services: services}
-	var err error
-	if entry.ID, entry.Comment, err = identify(who); err != nil {
-		return err
-	}
 	for _, s := range services {
 		if err := identity.ValidServiceName(s); err != nil {
 			return &usageError{err: err}
 		}
+	}
+	entry := identity.Entry{Services: services}
+	var err error
+	if entry.ID, entry.Comment, err = identify(who); err != nil {
+		return err
 	}
 	path, err := a.authorizedPath()
 	if err != nil {
@@ -87,6 +90,6 @@ func (r authorizeResult) text(w io.Writer) error {
 	if r.Services != nil {
 		what = strings.Join(r.Services, ", ")
 	}
-	_, err := fmt.Fprintf(w, "%s may use %s here (%s)\n", r.ID, what, r.File)
+	_, err := fmt.Fprintf(w, "%s may use %s here (%s)\n", r.ID, what, plain(r.File))
 	return err
 }

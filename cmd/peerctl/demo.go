@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,9 @@ func demoCmd(a *app) *cobra.Command {
 func (a *app) demo(ctx context.Context, dir string) (err error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usagef("%s is no directory", dir)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err // a push does not follow links
 	}
 	temp, err := os.MkdirTemp("", "peerctl-demo-")
 	if err != nil {
@@ -97,7 +101,7 @@ func (d *demo) tell(format string, args ...any) error {
 		return nil
 	}
 	d.step++
-	_, err := fmt.Fprintf(d.app.stdout, "%d. "+format+"\n", append([]any{d.step}, args...)...)
+	_, err := fmt.Fprintf(d.app.stdout, "%d. "+format+"\n", append([]any{d.step}, allPlain(args)...)...)
 	return err
 }
 
@@ -153,8 +157,9 @@ func (d *demo) show(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.tell("Compared with the copy, file by file: %d files, %d directories, %d differences.",
-		same.Files, same.Dirs, len(same.Different)); err != nil {
+	different := differences(report, same)
+	if err := d.tell("Compared with the copy, file by file: %s, %s, %s.",
+		number(same.Files, "file"), number(same.Dirs, "directory"), number(len(different), "difference")); err != nil {
 		return err
 	}
 	back, err := d.other.callBack(d.a.ID())
@@ -162,15 +167,15 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	if err := d.tell("The other way round: B has started a peer of %q on A, over the same connection,\n"+
-		"   and got %d bytes back from it in %.2f ms: %s", echo.Name, back.Bytes, back.Millis, back.Peer); err != nil {
+		"   and got %s back from it in %.2f ms: %s", echo.Name, number(back.Bytes, "byte"), back.Millis, back.Peer); err != nil {
 		return err
 	}
-	return d.finish(report, same)
+	return d.finish(same, different, len(report.Skipped))
 }
 
 func (d *demo) stream(ctx context.Context, url string) (files.Report, error) {
 	opts := files.PushOptions{OpenTimeout: d.app.timeout}
-	m := d.app.newMeter()
+	m := d.app.newMeter(1) // the scan tells
 	if m != nil {
 		opts.Progress = func(p files.Progress) { m.update(p.Bytes, p.TotalBytes) }
 	}
@@ -181,23 +186,36 @@ func (d *demo) stream(ctx context.Context, url string) (files.Report, error) {
 	}
 	d.app.warnSkipped(report.Skipped)
 	rate := float64(report.Bytes) / max(report.Elapsed.Seconds(), 1e-9)
-	return report, d.tell("A has streamed %s to it, a circuit for each file: %d files, %s in %.2f s (%s/s).",
-		d.dir, report.Files, size(report.Bytes), report.Elapsed.Seconds(), size(int64(rate)))
+	return report, d.tell("A has streamed %s to it, a circuit for each file: %s, %s in %.2f s (%s/s).",
+		d.dir, number(report.Files, "file"), size(report.Bytes), report.Elapsed.Seconds(), size(int64(rate)))
+}
+
+// differences lists each path once that is not there as it is here: what was
+// not pushed is missing in the copy, too.
+func differences(report files.Report, same files.Comparison) []string {
+	lines := []string{}
+	failed := make(map[string]bool, len(report.Failed))
+	for _, f := range report.Failed {
+		failed[f.Path] = true
+		lines = append(lines, f.Path+": "+failure(f))
+	}
+	for _, d := range same.Different {
+		if !failed[d.Path] {
+			lines = append(lines, d.Path+": "+d.What)
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // finish says how it ended, and fails unless everything is the same.
-func (d *demo) finish(report files.Report, same files.Comparison) error {
-	different := []string{}
-	for _, f := range report.Failed {
-		different = append(different, f.Error())
-	}
-	different = append(different, same.Different...)
+func (d *demo) finish(same files.Comparison, different []string, skipped int) error {
 	err := d.app.print(demoResult{
 		Files: same.Files, Dirs: same.Dirs, Bytes: same.Bytes, Seconds: time.Since(d.start).Seconds(),
-		Equal: len(different) == 0, Different: different, Skipped: len(report.Skipped),
+		Equal: len(different) == 0, Different: different, Skipped: skipped,
 	})
 	if err == nil && len(different) > 0 {
-		err = fmt.Errorf("%d differences", len(different))
+		err = errors.New(number(len(different), "difference"))
 	}
 	return err
 }
@@ -215,8 +233,11 @@ type demoResult struct {
 func (r demoResult) text(w io.Writer) error {
 	how := "all equal"
 	if !r.Equal {
-		how = "NOT equal:\n  " + strings.Join(r.Different, "\n  ")
+		how = "NOT equal:"
+		for _, line := range r.Different {
+			how += "\n  " + plain(line)
+		}
 	}
-	_, err := fmt.Fprintf(w, "%d files, %d bytes, %.2f s: %s\n", r.Files, r.Bytes, r.Seconds, how)
+	_, err := fmt.Fprintf(w, "%s, %s, %.2f s: %s\n", number(r.Files, "file"), number(r.Bytes, "byte"), r.Seconds, how)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,10 @@ OpenSSH's: "ssh-keygen -t ed25519" makes keys that are as good.`,
 }
 
 func (a *app) keygen(path string, phrase []byte, comment string) error {
+	if id, err := identity.ReadPublic(path); err == nil {
+		return advise(fmt.Errorf("%w: %s, the key of node %v", fs.ErrExist, path, id),
+			"no key is overwritten: give another place with --out FILE")
+	}
 	key, err := identity.Generate()
 	if err != nil {
 		return err

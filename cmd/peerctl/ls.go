@@ -29,6 +29,7 @@ without services, or with "ckt.node" among them.`,
 }
 
 func (a *app) ls(ctx context.Context, addr string) error {
+	a.service, a.deed = nodeService, "to see what runs there"
 	s, err := a.connect(ctx, addr)
 	if err != nil {
 		return err
@@ -115,10 +116,10 @@ func newLsResult(ls peer.Listing) lsResult {
 
 func (r lsResult) text(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "node %s at %s, up %s\n\n", r.Node, r.Addr, short(r.Age))
+	fmt.Fprintf(t, "node %s at %s, up %s\n\n", r.Node, plain(r.Addr), short(r.Age))
 	fmt.Fprintln(t, "PEER\tSERVICE\tAGE\tCIRCUITS\tSTARTED BY")
 	for _, p := range r.Peers {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", p.PeerID, p.Service, short(p.Age), p.Circuits, cmp.Or(p.StartedBy, "itself"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", plain(p.PeerID), plain(p.Service), short(p.Age), p.Circuits, cmp.Or(p.StartedBy, "itself"))
 	}
 	fmt.Fprintln(t, "\nCONNECTED NODE\tADDRESS\tAGE\tDIALLED BY")
 	for _, l := range r.Links {
@@ -126,18 +127,28 @@ func (r lsResult) text(w io.Writer) error {
 		if l.Dialed {
 			dialler = "this one"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Node, l.Addr, short(l.Age), dialler)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Node, plain(l.Addr), short(l.Age), dialler)
 	}
 	fmt.Fprintln(t, "\nCIRCUIT\tSERVICE\tPEER\tWITH\tON NODE\tAGE\tSENT\tRECEIVED\tUNACKED\tUNREAD")
 	for _, c := range r.Circuits {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d (%s)\t%d (%s)\t%d\t%d\n",
-			c.CircuitID, c.Service, c.PeerID, c.RemoteService, c.RemoteNode, short(c.Age),
+			plain(c.CircuitID), plain(c.Service), plain(c.PeerID), plain(c.RemoteService), c.RemoteNode, short(c.Age),
 			c.FragmentsSent, size(c.BytesSent), c.FragmentsRcv, size(c.BytesRcv), c.Unacked, c.Unread)
 	}
 	return t.Flush()
 }
 
-// short prints an age to the second.
+// short prints an age in its two largest units: 12s, 3m04s, 5h07m, 12d3h.
 func short(seconds float64) string {
-	return time.Duration(max(seconds, 0) * float64(time.Second)).Truncate(time.Second).String()
+	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
+	s := int64(max(seconds, 0))
+	switch {
+	case s < minute:
+		return fmt.Sprintf("%ds", s)
+	case s < hour:
+		return fmt.Sprintf("%dm%02ds", s/minute, s%minute)
+	case s < day:
+		return fmt.Sprintf("%dh%02dm", s/hour, s%hour/minute)
+	}
+	return fmt.Sprintf("%dd%dh", s/day, s%day/hour)
 }

@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -27,8 +31,47 @@ func (a *app) print(r result) error {
 // say tells people on stderr how things go. With --json stderr is for errors.
 func (a *app) say(format string, args ...any) {
 	if !a.asJSON {
-		fmt.Fprintf(a.stderr, format+"\n", args...)
+		fmt.Fprintf(a.stderr, format+"\n", allPlain(args)...)
 	}
+}
+
+// plain returns s as it is if it prints as what it is, and quoted if not.
+// File names, and what other nodes say, must not move a terminal's cursor,
+// begin new lines or columns, or read backwards. Everything foreign that is
+// printed for people passes here; JSON has its own quoting.
+func plain(s string) string {
+	for i, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)) {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
+
+// allPlain makes texts and errors among args plain.
+func allPlain(args []any) []any {
+	safe := slices.Clone(args)
+	for i, arg := range safe {
+		switch v := arg.(type) {
+		case string:
+			safe[i] = plain(v)
+		case error:
+			safe[i] = plain(v.Error())
+		}
+	}
+	return safe
+}
+
+// number is n of a thing, "1 file" or "2 files".
+func number[N int | int64](n N, thing string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(thing, "y"):
+		thing = strings.TrimSuffix(thing, "y") + "ies"
+	default:
+		thing += "s"
+	}
+	return strconv.FormatInt(int64(n), 10) + " " + thing
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -37,7 +80,7 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 func size(n int64) string {
 	const unit = 1024
 	if n < unit {
-		return fmt.Sprintf("%d bytes", n)
+		return number(n, "byte")
 	}
 	value, prefix := float64(n)/unit, 0
 	for value >= unit && prefix < len("KMGTPE")-1 {

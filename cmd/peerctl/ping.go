@@ -91,6 +91,6 @@ func newPingResult(rtts []time.Duration) pingResult {
 }
 
 func (r pingResult) text(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%d round trips: min %.3f ms, median %.3f ms, p99 %.3f ms\n", r.Count, r.Min, r.Median, r.P99)
+	_, err := fmt.Fprintf(w, "%s: min %.3f ms, median %.3f ms, p99 %.3f ms\n", number(r.Count, "round trip"), r.Min, r.Median, r.P99)
 	return err
 }

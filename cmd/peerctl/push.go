@@ -17,8 +17,10 @@ PEERURL, one circuit per file, several at once. Each file is verified end to
 end with BLAKE3 and appears there only when it is whole. Files keep their
 permission bits and modification times.
 
-Symbolic links, devices, pipes and sockets are skipped, and said so. A file
-that fails does not stop the others: each is named, and the exit code is 1.`
+Symbolic links, devices, pipes and sockets below PATH are skipped, and said so;
+PATH itself must be a file or a directory. A file that fails does not stop the
+others: each is named, and the exit code is 1. A receiver that takes nothing
+for --timeout ends the push.`
 
 func pushCmd(a *app) *cobra.Command {
 	var opts files.PushOptions
@@ -49,8 +51,8 @@ func (a *app) push(ctx context.Context, path, peerURL string, opts files.PushOpt
 		return err
 	}
 	defer s.close()
-	opts.OpenTimeout = a.timeout
-	m := a.newMeter()
+	opts.OpenTimeout, opts.StallTimeout = a.timeout, a.timeout
+	m := a.newMeter(1) // the scan tells
 	if m != nil {
 		opts.Progress = func(p files.Progress) { m.update(p.Bytes, p.TotalBytes) }
 	}
@@ -59,17 +61,35 @@ func (a *app) push(ctx context.Context, path, peerURL string, opts files.PushOpt
 	if e, ok := errors.AsType[*files.PathError](err); ok {
 		return &usageError{err: e} // --into is no path
 	}
-	a.warnSkipped(report.Skipped)
+	return a.reportPush(report, err)
+}
+
+// reportPush tells how a push went. A line on stdout means that all went well.
+func (a *app) reportPush(report files.Report, err error) error {
+	done, failed := report.Files+report.Dirs, len(report.Failed)
+	if err == nil || done+failed > 0 {
+		a.warnSkipped(report.Skipped)
+	}
 	for _, f := range report.Failed {
-		a.say("peerctl: %v", f)
+		a.say("peerctl: %s: %s", f.Path, failure(f))
 	}
-	if e := a.print(newPushResult(report)); err == nil {
-		err = e
+	if err == nil && failed == 0 || a.asJSON && done+failed > 0 {
+		if e := a.print(newPushResult(report)); err == nil {
+			err = e
+		}
 	}
-	if err == nil && len(report.Failed) > 0 {
-		err = fmt.Errorf("%d of %d were not pushed", len(report.Failed), len(report.Failed)+report.Files+report.Dirs)
+	if err == nil && failed > 0 {
+		err = fmt.Errorf("not pushed: %d of %d files and directories", failed, failed+done)
 	}
 	return err
+}
+
+// failure is why a file was not pushed, with the receiver's words as such.
+func failure(f *files.FileError) string {
+	if e, ok := errors.AsType[*files.RemoteError](f.Err); ok {
+		return fmt.Sprintf("the receiver says %s: %s", plain(string(e.Code)), plain(e.Reason))
+	}
+	return f.Err.Error()
 }
 
 // warnSkipped names the first few of what was left out.
@@ -78,11 +98,14 @@ func (a *app) warnSkipped(paths []string) {
 	if len(paths) == 0 {
 		return
 	}
-	names := strings.Join(paths[:min(len(paths), most)], ", ")
-	if len(paths) > most {
-		names += ", …"
+	var names []string
+	for _, p := range paths[:min(len(paths), most)] {
+		names = append(names, plain(p))
 	}
-	a.say("skipped %d that are no regular files: %s", len(paths), names)
+	if len(paths) > most {
+		names = append(names, "…")
+	}
+	a.say("skipped what is no regular file, %d in all: %s", len(paths), strings.Join(names, ", "))
 }
 
 type pushResult struct {
@@ -119,6 +142,6 @@ func newPushResult(r files.Report) pushResult {
 }
 
 func (r pushResult) text(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%d files, %d bytes, %.2f s\n", r.Files, r.Bytes, r.Seconds)
+	_, err := fmt.Fprintf(w, "%s, %s, %.2f s\n", number(r.Files, "file"), number(r.Bytes, "byte"), r.Seconds)
 	return err
 }

@@ -17,7 +17,7 @@ import (
 const rootHelp = `peerctl runs nodes, starts peers on them, and streams data over circuits.
 
 Nodes know one another by key. The first command that needs a key makes one, in
-the user's configuration directory. A node trusts its own key, so a copy of the
+the user's configuration directory; a --key FILE must be there. A node trusts its own key, so a copy of the
 key file makes all machines of one person trust one another; other keys are
 listed in authorized_peers, see "peerctl authorize".
 
@@ -50,8 +50,10 @@ type app struct {
 
 	running bool            // the arguments were understood: what fails now is no usage error
 	self    identity.NodeID // who we are, once the key is loaded
-	service string          // what the command wants of the other node, for hints
+	service string          // what the command wants of the other node, for hints; "": only to connect
+	deed    string          // what it wants to do there, if not to use service; for messages
 	addr    string          // where, for hints
+	urlHint string          // what to give instead of a malformed address; "": an ADDR
 }
 
 // run is the program. It returns the exit code.
@@ -94,8 +96,9 @@ func newRoot(a *app) *cobra.Command {
 		Example:       "  peerctl demo\n  peerctl serve --dir /srv/inbox",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.running = true
+			return a.checkFlags(cmd)
 		},
 	}
 	flags := root.PersistentFlags()
@@ -105,10 +108,24 @@ func newRoot(a *app) *cobra.Command {
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for another node's answer")
 	root.AddCommand(
 		keygenCmd(a), idCmd(a), authorizeCmd(a),
-		serveCmd(a), startCmd(a), sendCmd(a), pushCmd(a),
+		serveCmd(a), startCmd(a), stopCmd(a), sendCmd(a), pushCmd(a),
 		lsCmd(a), pingCmd(a), demoCmd(a), demoNodeCmd(a), versionCmd(a),
 	)
 	return root
+}
+
+// checkFlags refuses what no command can mean. An empty file name is most
+// often a variable that is not set.
+func (a *app) checkFlags(cmd *cobra.Command) error {
+	if a.timeout <= 0 {
+		return usagef("--timeout must be more than 0, not %v", a.timeout)
+	}
+	for _, name := range []string{"key", "authorized"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return usagef("--%s needs a FILE", name)
+		}
+	}
+	return nil
 }
 
 // shown is the default path of a file for the help.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ func TestMain(m *testing.M) {
 //	serve NAME ARG…     runs "peerctl serve ARG…" until the script ends; $NAME is its URL, ${NAME}_ADDR its host:port
 //	stop NAME           ends it with SIGTERM, and wants exit code 0
 //	kill9 NAME          kills it
+//	logged NAME REGEXP  wants a line like that in the stderr of a server that has ended
 //	exits CODE ARG…     runs "peerctl ARG…" and wants that exit code
 //	capture VAR         sets $VAR to the last stdout
 //	random FILE BYTES   writes a file of reproducible noise
@@ -52,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"serve":   serveScript,
 			"stop":    stopScript,
 			"kill9":   kill9Script,
+			"logged":  loggedScript,
 			"exits":   exitsScript,
 			"capture": captureScript,
 			"random":  randomScript,
@@ -65,6 +68,9 @@ type (
 	servers    map[string]*server
 	serversKey struct{}
 )
+
+// ended comes before the name of a server that has ended.
+const ended = "ended "
 
 // A server is a "peerctl serve" that runs.
 type server struct {
@@ -170,6 +176,7 @@ func take(ts *testscript.TestScript, args []string) *server {
 	}
 	s := all[args[0]]
 	delete(all, args[0])
+	all[ended+args[0]] = s
 	return s
 }
 
@@ -180,6 +187,19 @@ func stopScript(ts *testscript.TestScript, _ bool, args []string) {
 func kill9Script(ts *testscript.TestScript, _ bool, args []string) {
 	if err := take(ts, args).end(syscall.SIGKILL); err == nil {
 		ts.Fatalf("the server has ended by itself")
+	}
+}
+
+func loggedScript(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logged NAME REGEXP")
+	}
+	s := ts.Value(serversKey{}).(servers)[ended+args[0]]
+	if s == nil {
+		ts.Fatalf("%s has not ended", args[0])
+	}
+	if log := s.log.String(); !regexp.MustCompile(args[1]).MatchString(log) {
+		ts.Fatalf("%s has not logged %s:\n%s", args[0], args[1], log)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ckt.local/circuit"
+	"ckt.local/peer/files"
 )
 
 // The operations of send, as FragOp. Data is what a service does that knows
@@ -82,12 +83,15 @@ func (a *app) send(ctx context.Context, peerURL, file string) error {
 	}
 	x := &exchange{c: c, in: in, out: a.stdout, start: time.Now()}
 	if !isTerminal(a.stdout) {
-		x.meter = a.newMeter()
 		x.total = fileSize(in)
+		x.meter = a.newMeter(x.total)
 	}
 	err = x.run(ctx)
 	x.meter.close()
 	c.CloseWith(err)
+	if _, ok := errors.AsType[*circuit.RemoteError](err); ok && a.service == files.Name {
+		return advise(err, "a files peer takes files from: peerctl push %s %s", file, peerURL)
+	}
 	if err == nil && a.asJSON {
 		err = json.NewEncoder(a.stderr).Encode(sendResult{x.sent.Load(), x.received, time.Since(x.start).Seconds()})
 	}

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +17,7 @@ import (
 	"ckt.local/cmd/internal/node"
 	"ckt.local/peer/echo"
 	"ckt.local/peer/files"
+	"ckt.local/transport/identity"
 )
 
 func serveCmd(a *app) *cobra.Command {
@@ -31,6 +36,9 @@ second one ends it at once.`,
 		Example: "  peerctl serve --dir /srv/inbox\n  peerctl serve --listen 127.0.0.1:0 --service echo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("dir") && cfg.Dir == "" {
+				return usagef("--dir needs a DIR")
+			}
 			return a.serve(cmd.Context(), cfg)
 		},
 	}
@@ -38,6 +46,18 @@ second one ends it at once.`,
 	cmd.Flags().StringArrayVar(&cfg.Services, "service", nil, "a built-in service's `NAME`; may be repeated")
 	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "the `DIR` that files are received into")
 	return cmd
+}
+
+// checkListen refuses what cannot be an address to listen on.
+func checkListen(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return usagef("--listen %q is no HOST:PORT", addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return usagef("--listen %q: the port is no number from 0 to 65535", addr)
+	}
+	return nil
 }
 
 // pickServices completes and checks what is to be served.
@@ -63,6 +83,9 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	if cfg.Services, err = pickServices(cfg); err != nil {
 		return err
 	}
+	if err := checkListen(cfg.Listen); err != nil {
+		return err
+	}
 	key, err := a.loadKey()
 	if err != nil {
 		return err
@@ -74,9 +97,13 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	}
 	cfg.Logger = a.logger()
 	n, err := node.New(cfg)
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return usagef("--listen %q: %v", cfg.Listen, e)
+	}
 	if err != nil {
 		return err
 	}
+	a.checkAuthorized(cfg)
 	cfg.Logger.Info("serving", "services", strings.Join(cfg.Services, ","), "addr", n.Addr(), "authorized", cfg.Authorized)
 	err = a.print(serveResult{URL: n.URL(), ID: n.ID().String(), Services: cfg.Services})
 	if err == nil {
@@ -89,6 +116,19 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 		cfg.Logger.Warn("not everything was delivered", "err", e)
 	}
 	return err
+}
+
+// checkAuthorized logs now what the first guest would meet: bad lines, and a
+// file that is not used. The policy reads the file for itself.
+func (a *app) checkAuthorized(cfg node.Config) {
+	_, err := identity.OpenAuthorizedFile(cfg.Authorized, cfg.Logger)
+	if err != nil {
+		cfg.Logger.Warn("nobody but this node's own key is let in until that is mended", "authorized", cfg.Authorized, "err", err)
+		return
+	}
+	if _, err := os.Stat(cfg.Authorized); err != nil && a.authorized != "" {
+		cfg.Logger.Warn("nobody but this node's own key is let in until that is there", "authorized", cfg.Authorized, "err", err)
+	}
 }
 
 func (a *app) logger() *slog.Logger {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 
@@ -21,9 +24,13 @@ func (a *app) loadKey() (*node.Key, error) {
 	}
 	key, err := node.LoadKey(node.KeySource{
 		Path:        path,
+		MustExist:   a.keyFile != "",
 		AgentSocket: os.Getenv("SSH_AUTH_SOCK"),
 		Passphrase:  a.passphrase,
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, advise(err, "make it: peerctl keygen --out %s", path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -110,17 +117,25 @@ func turnAway(_ *peer.LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circ
 	}
 }
 
+const peerURLHint = "PEERURL is ckt://NODE@HOST:PORT/SERVICE/PEER, as \"peerctl start-remote-peer SERVICE ADDR\" prints it"
+
 // aim notes what the command wants of whom, for hints, and refuses what is no
 // URL of a service.
 func (a *app) aim(peerURL string) error {
+	a.urlHint = peerURLHint
 	u, err := peer.ParseURL(peerURL)
 	if err != nil {
+		if _, _, e := net.SplitHostPort(peerURL); e == nil && !strings.Contains(peerURL, "/") {
+			return advise(usagef("%q is a node's address, and a peer's URL is needed", peerURL),
+				"start a peer there, which prints its URL: peerctl start-remote-peer SERVICE %s", peerURL)
+		}
 		return err
 	}
+	a.addr = peer.URL{Node: u.Node, Addr: u.Addr}.String()
 	if u.Service == "" {
-		return usagef("%s names no service: a peer's URL is ckt://NODE@HOST:PORT/SERVICE/PEER", peerURL)
+		return advise(usagef("%q names a node and no service", peerURL),
+			"start a peer there, which prints its URL: peerctl start-remote-peer SERVICE %s", a.addr)
 	}
 	a.service = u.Service
-	a.addr = peer.URL{Node: u.Node, Addr: u.Addr}.String()
 	return nil
 }

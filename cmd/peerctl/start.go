@@ -18,10 +18,17 @@ func startCmd(a *app) *cobra.Command {
 		Short: "Start a peer on another node",
 		Long: `Start a new peer of SERVICE on the node at ADDR and print its URL. A node that
 does not answer yet is tried again until --wait is over. The peer belongs to
-the node that it runs on, and goes on when this command has ended.`,
+the node that it runs on, and goes on when this command has ended, until
+"peerctl stop-remote-peer" ends it.
+
+A peer need not be started for each use: a URL without a peer ID, such as
+ckt://NODE@HOST:PORT/echo, reaches an instance that runs, or starts one.`,
 		Example: "  echo=$(peerctl start-remote-peer echo build7:4242)\n  peerctl send $echo <file",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if wait <= 0 {
+				return usagef("--wait must be more than 0, not %v", wait)
+			}
 			return a.startRemote(cmd.Context(), args[0], args[1], wait)
 		},
 	}
@@ -29,7 +36,7 @@ the node that it runs on, and goes on when this command has ended.`,
 	return cmd
 }
 
-func (a *app) startRemote(ctx context.Context, service, addr string, wait time.Duration) (err error) {
+func (a *app) startRemote(ctx context.Context, service, addr string, wait time.Duration) error {
 	if err := identity.ValidServiceName(service); err != nil {
 		return &usageError{err: err}
 	}

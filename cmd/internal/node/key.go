@@ -10,8 +10,10 @@ import (
 
 // KeySource says where a program's key comes from.
 type KeySource struct {
-	// Path is the key file. If it does not exist, a key is made there.
-	Path string
+	// Path is the key file. If it does not exist, a key is made there,
+	// unless MustExist.
+	Path      string
+	MustExist bool
 
 	// AgentSocket is where an ssh-agent listens; "": none. An encrypted key
 	// that the agent holds is used from there.
@@ -38,10 +40,11 @@ func (k *Key) Close() error {
 }
 
 // LoadKey reads the key of src, or makes it. Errors are those of
-// [identity.ReadKeyFile] and [identity.WriteKeyFile].
+// [identity.ReadKeyFile], [fs.ErrNotExist] among them only if src says so, and
+// [identity.WriteKeyFile].
 func LoadKey(src KeySource) (*Key, error) {
 	k, err := readKey(src)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) || src.MustExist {
 		return k, err
 	}
 	fresh, err := identity.Generate()

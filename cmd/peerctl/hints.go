@@ -1,0 +1,147 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"ckt.local/circuit"
+	"ckt.local/cmd/internal/node"
+	"ckt.local/peer"
+	"ckt.local/peer/echo"
+	"ckt.local/peer/files"
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+)
+
+// narrow is the service to let a node in for that only wants to connect. An
+// entry needs one, and none shows or changes less.
+const narrow = echo.Name
+
+// nodeService is what an entry must name to allow listing.
+const nodeService = "ckt.node"
+
+// refused: the connection is there, and the request was answered with no.
+func (a *app) refused(e *circuit.RefusedError) verdict {
+	v := verdict{Code: "refused", Exit: exitRefused, Message: e.Error()}
+	switch e.Code {
+	case circuit.RefusedUnauthorized:
+		v.Code = "unauthorized"
+		v.Message = fmt.Sprintf("node %v does not allow node %v (this one) %s", e.Node, a.self, a.doing())
+		v.Hint = a.letIn()
+	case circuit.RefusedUnknownService:
+		v.Hint = unknownServiceHint(a.wanted())
+	case circuit.RefusedUnknownPeer:
+		v.Hint = fmt.Sprintf("the peer has ended; start another: peerctl start-remote-peer %s %s", a.wanted(), a.addr)
+	case circuit.RefusedLimit:
+		v.Hint = fmt.Sprintf("peerctl ls %s shows what runs there; peerctl stop-remote-peer PEERURL ends what is not needed", a.addr)
+	case circuit.RefusedBusy, circuit.RefusedShutdown:
+		v.Hint = "try again later"
+	}
+	return v
+}
+
+// turnedAway: the other node did not let us connect, or ended the connection.
+func (a *app) turnedAway(e *transport.RemoteError) verdict {
+	switch e.Code {
+	case transport.CodeRefused:
+		return verdict{
+			Code: "unauthorized", Exit: exitRefused,
+			Message: fmt.Sprintf("the node at %s does not allow node %v (this one) to connect", a.addr, a.self),
+			Hint:    a.letIn(),
+		}
+	case transport.CodeLimit, transport.CodeDuplicate:
+		return verdict{Code: "refused", Exit: exitRefused}
+	case transport.CodeClosed, transport.CodeLost:
+		return verdict{Code: "lost", Exit: exitUnreachable}
+	}
+	return verdict{Code: "failed", Exit: exitFailed}
+}
+
+// wrongKey: somebody else answers at the address.
+func (a *app) wrongKey(e *transport.WrongKeyError) verdict {
+	return verdict{
+		Code: "wrong-key", Exit: exitRefused,
+		Message: fmt.Sprintf("the node at %s is %v, not %v", e.Addr,
+			identity.NodeIDOf(e.Got), identity.NodeIDOf(e.Want)),
+		Hint: "if it was set up anew, ask its owner for its URL; else somebody answers in its place",
+	}
+}
+
+// unauthorized: our own authorized_peers does not have the key of the node at
+// an address that was given without one.
+func (a *app) unauthorized(e *transport.UnauthorizedError) verdict {
+	id := identity.NodeIDOf(e.Key)
+	return verdict{
+		Code: "unauthorized", Exit: exitRefused,
+		Message: fmt.Sprintf("the node at %s is %v, which is not authorised here", e.Addr, id),
+		Hint: fmt.Sprintf("if that is the node you mean, say so: ckt://%v@%s; to take it by its address alone, let it in here: peerctl authorize %v --services %s%s",
+			id, e.Addr, id, narrow, a.authorizedFlag()),
+	}
+}
+
+// badURL: what was given as an address is none.
+func (a *app) badURL(*peer.URLError) verdict {
+	v := verdict{Code: "usage", Exit: exitUsage, Hint: a.urlHint}
+	if v.Hint == "" {
+		v.Hint = "ADDR is HOST:PORT, or ckt://NODE@HOST:PORT as \"peerctl serve\" prints it"
+	}
+	return v
+}
+
+// unknownServiceHint suggests only what works: serve knows its own services.
+func unknownServiceHint(service string) string {
+	switch service {
+	case echo.Name:
+		return "start that node with: peerctl serve --service echo"
+	case files.Name:
+		return "start that node with: peerctl serve --dir DIR"
+	}
+	return fmt.Sprintf("the services that peerctl serve has are %s; any other is registered by the program that runs the node",
+		strings.Join(node.Names(), " and "))
+}
+
+func passphraseHint(err error) string {
+	_, set := os.LookupEnv("CKT_PASSPHRASE")
+	switch {
+	case errors.Is(err, x509.IncorrectPasswordError) && set:
+		return "CKT_PASSPHRASE is set, and is not the passphrase of this key"
+	case errors.Is(err, x509.IncorrectPasswordError):
+		return "that is not the passphrase of this key"
+	}
+	return "set CKT_PASSPHRASE, or load the key into an ssh-agent with ssh-add"
+}
+
+// letIn is the line that would let this node in at the other one, for what it
+// wants and no more.
+func (a *app) letIn() string {
+	return fmt.Sprintf("on the other machine: peerctl authorize %v --services %s", a.self, a.wanted())
+}
+
+// wanted is the service to name in a hint.
+func (a *app) wanted() string {
+	if a.service == "" {
+		return narrow
+	}
+	return a.service
+}
+
+// doing is what the command wants to do, to follow "does not allow".
+func (a *app) doing() string {
+	switch {
+	case a.deed != "":
+		return a.deed
+	case a.service == "":
+		return "to connect"
+	}
+	return fmt.Sprintf("the service %q", a.service)
+}
+
+func (a *app) authorizedFlag() string {
+	if a.authorized == "" {
+		return ""
+	}
+	return " --authorized " + a.authorized
+}
