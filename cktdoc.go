@@ -45,21 +45,25 @@
 //		for {
 //			select {
 //			case c := <-circuits:
-//				open.Go(func() { // until the circuit or ctx ends
-//					for f, err := range c.Fragments(ctx) {
-//						if err != nil {
-//							return
-//						}
-//						f.Payload = append([]byte("hello, "), f.Payload...)
-//						if err := c.Send(ctx, f); err != nil {
-//							return
-//						}
-//					}
-//				})
+//				open.Go(func() { c.CloseWith(answer(ctx, c)) }) // nil is a clean close
 //			case <-ctx.Done():
 //				return nil
 //			}
 //		}
+//	}
+//
+//	// answer greets until the circuit or ctx ends.
+//	func answer(ctx context.Context, c *ckt.Circuit) error {
+//		for f, err := range c.Fragments(ctx) {
+//			if err != nil {
+//				return err
+//			}
+//			f.Payload = append([]byte("hello, "), f.Payload...)
+//			if err := c.Send(ctx, f); err != nil {
+//				return err
+//			}
+//		}
+//		return nil
 //	}
 //
 //	func run(ctx context.Context) error {
@@ -144,9 +148,17 @@
 //     context ends. A slow reader hurts only its own circuit.
 //   - Close is graceful. What was sent before Close is delivered before the
 //     other side's Reads closes.
+//   - Clean means on purpose. [ErrRemoteClosed] follows Close of a circuit or
+//     of its peer, or a service function that returns nil by itself. A node
+//     that is closed with circuits open, or a peer whose context ends, cuts
+//     them short: what was sent arrives, and then [ErrNodeClosed] or the cause
+//     of that context as a reason. Close circuits before their node.
 //   - Errors travel. CloseWith(err), the error a service returns and its panic
 //     (without its value) are the cause of the Context at the other end, as a
-//     [RemoteError].
+//     [RemoteError]. A panic in a goroutine that a service has started itself
+//     is not recovered, and ends the process.
+//   - Who takes a circuit closes it. It stays until then, or until its peer
+//     ends.
 //   - Metadata is true. FromPeerID and its like are stamped by the receiver;
 //     RemoteNodeID is the verified key.
 //   - One end. A circuit ends once, at both ends, with a cause that says which
@@ -164,11 +176,17 @@
 //
 //   - [ErrRemoteClosed]: the other side closed it and gave no reason;
 //   - [ErrClosed]: this side closed it;
-//   - a [RemoteError]: the other side closed it with that reason;
+//   - a [RemoteError]: the other side closed it with that reason, such as the
+//     text of [ErrNodeClosed];
 //   - a [LostError], which matches [ErrPeerLost]: the connection is gone; it
 //     says how many fragments were not acknowledged.
 //
 // context.Cause of the ctx0 that a service gets says why the peer is to end.
+//
+// The Code of a [RefusedError] tells refusals apart: compare it to the
+// constants of circuit.RefuseCode, such as circuit.RefusedUnauthorized,
+// RefusedUnknownService, RefusedUnknownPeer, RefusedLimit and RefusedBusy. The
+// Code of a [ConnectError] is a transport.Code, such as transport.CodeRefused.
 //
 // # Who may do what
 //
@@ -180,7 +198,21 @@
 // the key it finds there; one that dials a URL has named the key.
 //
 // A peer that was started remotely belongs to the node it runs on. It does not
-// end when the node that asked for it leaves.
+// end when the node that asked for it leaves, but when that node stops it with
+// StopRemotePeer, or by itself. One node may have 256 of them run on another.
+//
+// # Where the methods are
+//
+// The types here are aliases, and go doc shows methods where a type is
+// declared:
+//
+//	go doc ckt.local/peer Node       // Connect, Close, Shutdown, Listing, …
+//	go doc ckt.local/peer API        // node.PeerAPI: register, start, stop, list, ping
+//	go doc ckt.local/peer LocalPeer  // what a service is handed
+//	go doc ckt.local/circuit Circuit // Send, Fragments, Close, NewCircuit, …
+//	go doc ckt.local/circuit Fragment
+//	go doc ckt.local/circuit RefuseCode
+//	go doc ckt.local/transport/identity Key
 package ckt
 
 import (
@@ -201,7 +233,7 @@ type (
 	// port, with a fresh key, and allows only that key.
 	Config = peer.Config
 
-	// An API registers services and starts peers: node.PeerAPI.
+	// An API registers services, and starts and stops peers: node.PeerAPI.
 	API = peer.API
 
 	// A LocalPeer is a running peer of this process.
@@ -278,8 +310,8 @@ var (
 	// ErrClosed: this side has closed the circuit.
 	ErrClosed = circuit.ErrClosed
 
-	// ErrRemoteClosed: the other side has closed the circuit without a
-	// reason: all is well.
+	// ErrRemoteClosed: the other side has closed the circuit on purpose and
+	// without a reason: all is well, and nothing is missing.
 	ErrRemoteClosed = circuit.ErrRemoteClosed
 
 	// ErrPeerLost: the connection is gone; matches every [LostError].
@@ -297,7 +329,8 @@ var (
 	// ErrPeerClosed: the peer was closed on this side.
 	ErrPeerClosed = peer.ErrPeerClosed
 
-	// ErrNodeClosed: the node was closed on this side.
+	// ErrNodeClosed: the node was closed on this side. The other ends of its
+	// circuits get the text as the reason in a [RemoteError].
 	ErrNodeClosed = peer.ErrNodeClosed
 )
 

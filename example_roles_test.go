@@ -58,9 +58,7 @@ func callBack(me *ckt.LocalPeer, ctx context.Context, circuits <-chan *ckt.Circu
 	for {
 		select {
 		case c := <-circuits:
-			if err := callBackOne(me, ctx, c); err != nil {
-				c.CloseWith(err)
-			}
+			c.CloseWith(callBackOne(me, ctx, c)) // nil is a clean close
 		case <-ctx.Done():
 			return nil
 		}
@@ -87,7 +85,9 @@ func callBackOne(me *ckt.LocalPeer, ctx context.Context, c *ckt.Circuit) error {
 }
 
 // Graceful close: what was sent before Close arrives, and the cause of the
-// other side's Context says how the circuit ended.
+// other side's Context says how the circuit ended. A clean close is one that
+// somebody made: a node that is closed while a circuit is open delivers what
+// was sent too, but does not say that it is all.
 func Example_gracefulClose() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -97,6 +97,7 @@ func Example_gracefulClose() {
 	// Output:
 	// 50 fragments, then a clean close
 	// 50 fragments, then the other side gave up: out of paper
+	// 50 fragments, then the other side gave up: peer: node closed
 }
 
 func gracefulClose(ctx context.Context) error {
@@ -111,18 +112,13 @@ func gracefulClose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return runPeer(ctx, cli, "sender", func(me *ckt.LocalPeer, ctx context.Context) error {
+	err = runPeer(ctx, cli, "sender", func(me *ckt.LocalPeer, ctx context.Context) error {
 		for _, reason := range []error{nil, errors.New("out of paper")} {
-			c, _, err := me.NewCircuitToPeerURL(peerURL, nil, 0)
+			c, err := sendFifty(ctx, me, peerURL)
 			if err != nil {
 				return err
 			}
-			for i := range 50 {
-				if err := c.Send(ctx, &ckt.Fragment{FragPart: int64(i)}); err != nil {
-					return err
-				}
-			}
-			c.CloseWith(reason)
+			c.CloseWith(reason) // without a reason it is Close
 			select {
 			case end := <-ends:
 				fmt.Println(end)
@@ -132,6 +128,55 @@ func gracefulClose(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := closeNodeFirst(ctx, cli, peerURL); err != nil {
+		return err
+	}
+	fmt.Println(<-ends)
+	return nil
+}
+
+// closeNodeFirst closes the node while a circuit is open. For a clean close
+// the peer would have to close the circuit before.
+func closeNodeFirst(ctx context.Context, node *ckt.Node, peerURL string) error {
+	sent := make(chan struct{})
+	err := node.PeerAPI.RegisterPeerServiceFunc("careless", func(me *ckt.LocalPeer, ctx context.Context, _ <-chan *ckt.Circuit) error {
+		if _, err := sendFifty(ctx, me, peerURL); err != nil {
+			return err
+		}
+		close(sent)
+		<-ctx.Done()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	careless, err := node.PeerAPI.StartLocalPeer(ctx, "careless")
+	if err != nil {
+		return err
+	}
+	select {
+	case <-sent:
+		return node.Close()
+	case <-careless.Done():
+		return careless.Err()
+	}
+}
+
+// sendFifty opens a circuit and sends fifty fragments on it.
+func sendFifty(ctx context.Context, me *ckt.LocalPeer, peerURL string) (*ckt.Circuit, error) {
+	c, _, err := me.NewCircuitToPeerURL(peerURL, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	for i := range 50 {
+		if err := c.Send(ctx, &ckt.Fragment{FragPart: int64(i)}); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // counter returns a service that counts what arrives on one circuit at a time,

@@ -16,20 +16,24 @@ func echo(me *ckt.LocalPeer, ctx context.Context, circuits <-chan *ckt.Circuit) 
 	for {
 		select {
 		case c := <-circuits:
-			open.Go(func() { // until the circuit or ctx ends
-				for f, err := range c.Fragments(ctx) {
-					if err != nil {
-						return
-					}
-					if err := c.Send(ctx, f); err != nil {
-						return
-					}
-				}
-			})
+			open.Go(func() { c.CloseWith(echoOne(ctx, c)) }) // nil is a clean close
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// echoOne sends back what comes until the circuit or ctx ends.
+func echoOne(ctx context.Context, c *ckt.Circuit) error {
+	for f, err := range c.Fragments(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := c.Send(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pair returns two nodes that trust one another, the second connected to the
