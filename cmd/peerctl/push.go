@@ -132,7 +132,7 @@ func newPushResult(r files.Report) pushResult {
 		res.Skipped = []string{}
 	}
 	for _, f := range r.Failed {
-		fail := pushFail{Path: f.Path, Message: f.Err.Error()}
+		fail := pushFail{Path: f.Path, Message: failure(f)}
 		if e, ok := errors.AsType[*files.RemoteError](f.Err); ok {
 			fail.Code = string(e.Code)
 		}

@@ -15,7 +15,6 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/peer"
-	"ckt.local/peer/echo"
 	"ckt.local/peer/files"
 	"ckt.local/peer/peertest"
 )
@@ -40,6 +39,23 @@ func deaf(_ *peer.LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.
 	}
 }
 
+// mirror sends back what it gets, as echo does.
+func mirror(_ *peer.LocalPeer, ctx0 context.Context, newCircuitCh <-chan *circuit.Circuit) error {
+	for {
+		select {
+		case <-ctx0.Done():
+			return nil
+		case c := <-newCircuitCh:
+			for f := range c.Fragments(ctx0) {
+				if f == nil || c.Send(ctx0, f) != nil {
+					break
+				}
+			}
+			c.Close()
+		}
+	}
+}
+
 func pushTo(t *testing.T, me *peer.LocalPeer, url, path string, opts files.PushOptions) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -49,7 +65,7 @@ func pushTo(t *testing.T, me *peer.LocalPeer, url, path string, opts files.PushO
 }
 
 func TestPushToAnotherServiceEndsAtOnce(t *testing.T) {
-	me, url := other(t, echo.Serve)
+	me, url := other(t, mirror)
 	src := filepath.Join(t.TempDir(), "f")
 	write(t, src, make([]byte, 1<<20), 0o644)
 	for _, path := range []string{src, filepath.Dir(src), t.TempDir()} {

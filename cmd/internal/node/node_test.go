@@ -232,3 +232,13 @@ func mustKey(t *testing.T) *identity.Key {
 	}
 	return k
 }
+
+func TestKeyThatMustExistIsNotMade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if _, err := node.LoadKey(node.KeySource{Path: path, MustExist: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("it was made")
+	}
+}
