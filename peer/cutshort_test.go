@@ -157,6 +157,27 @@ func TestPeerWhoseTimeIsOverIsNoCleanEnd(t *testing.T) {
 	wantIs(t, context.Cause(p.Context()), context.DeadlineExceeded)
 }
 
+func TestServiceThatKnowsItsPeersContextIsNoCleanEnd(t *testing.T) {
+	nodes := peertest.NewCluster(t, 2)
+	nodes.Register("idle", idle)
+	asker := nodes.Start(0, "idle")
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		name := "knows" + circuit.NewID().String()
+		nodes.Register(name, func(*peer.LocalPeer, context.Context, <-chan *circuit.Circuit) error {
+			<-ctx.Done() // and not ctx0
+			return nil
+		})
+		p, err := nodes.Nodes[1].PeerAPI.StartLocalPeer(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := open(t, asker, p.URL(), nil)
+		cancel()
+		checkReason(t, 0, causeOf(t, c), context.Canceled.Error())
+	}
+}
+
 func TestErrOfAPeerThatWasEnded(t *testing.T) {
 	own := errors.New("of its own")
 	for _, end := range []struct {

@@ -23,6 +23,7 @@ type LocalPeer struct {
 	startedBy identity.NodeID // zero: this node itself
 	started   time.Time
 
+	life        context.Context // what the peer was started with
 	ctx         context.Context // the service's ctx0; it ends after the circuits have, see end
 	cancel      context.CancelCauseFunc
 	newCircuits chan *circuit.Circuit // never closed: link goroutines send on it
@@ -30,7 +31,7 @@ type LocalPeer struct {
 	done        chan struct{}         // closed when the service has returned
 
 	mu       sync.Mutex  // guards what follows, and is never held across a wait
-	unwatch  func() bool // ends the wait for the end of the context the peer was started with
+	unwatch  func() bool // undoes watch
 	circuits map[*circuit.Circuit]*link
 	cause    error // why the peer has ended, nil before; ErrPeerClosed if all is well
 	err      error // set before done is closed
@@ -57,6 +58,9 @@ func (p *LocalPeer) call(f PeerServiceFunc) (err error) {
 
 // finish runs when the service function is over, with what it returned.
 func (p *LocalPeer) finish(err error) {
+	if p.life.Err() != nil {
+		p.end(context.Cause(p.life)) // watch may be a moment behind a service that knows life too
+	}
 	cause := err
 	if cause == nil {
 		cause = ErrPeerClosed
@@ -109,14 +113,14 @@ func (p *LocalPeer) endedBy() error {
 	return p.cause
 }
 
-// watch ends the peer when ctx does. The node joins what it starts.
-func (p *LocalPeer) watch(ctx context.Context) {
-	p.mu.Lock() // if ctx has ended, end runs now, and waits to see unwatch
+// watch ends the peer when life does. The node joins what it starts.
+func (p *LocalPeer) watch() {
+	p.mu.Lock() // if life has ended, end runs now, and waits to see unwatch
 	defer p.mu.Unlock()
 	p.node.wg.Add(1)
-	p.unwatch = context.AfterFunc(ctx, func() {
+	p.unwatch = context.AfterFunc(p.life, func() {
 		defer p.node.wg.Done()
-		p.end(context.Cause(ctx))
+		p.end(context.Cause(p.life))
 	})
 }
 

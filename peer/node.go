@@ -152,8 +152,8 @@ func (n *Node) RemoteAddr() string { return n.remote }
 // Connect connects to the node at addr and returns its ID: a host:port, a
 // URL, or the ID of a node that is connected already. It returns when both
 // sides have agreed, so that either can reach the other; a connection that is
-// there already, whoever dialled it, is not made anew. If ctx has no deadline
-// it waits for 10 s.
+// there already, whoever dialled it, is not made anew. While nobody answers it
+// tries again until ctx ends; if ctx has no deadline, for 10 s.
 //
 // Errors: [URLError]; [ErrNotConnected] for a node ID without an address;
 // [transport.ErrUnreachable]; [transport.RemoteError] with CodeRefused if the

@@ -9,7 +9,8 @@
 // it. A node without a policy trusts its own key and nobody else.
 //
 // Each node runs one peer of the library's own, of the service "ckt.node",
-// which answers [API.StartRemotePeer], [API.List] and [API.Ping].
+// which answers [API.StartRemotePeer], [API.StopRemotePeer], [API.List] and
+// [API.Ping].
 package peer
 
 import (

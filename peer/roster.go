@@ -100,6 +100,7 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 		done:        make(chan struct{}),
 		circuits:    make(map[*circuit.Circuit]*link),
 	}
+	p.life = s.ctx
 	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(s.ctx))
 	r.peers[p.id] = p
 	r.running[p.service] = append(r.running[p.service], p)
@@ -107,7 +108,7 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 	if !s.by.IsZero() {
 		r.startedBy[s.by]++
 	}
-	p.watch(s.ctx)
+	p.watch()
 	go p.run(f)
 	return p, nil
 }
