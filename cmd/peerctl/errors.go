@@ -106,6 +106,9 @@ func rules() []rule {
 		isType(func(_ *app, e *net.DNSError) verdict {
 			return verdict{Code: "unreachable", Exit: exitUnreachable, Hint: "is the host's name right, and does a name server know it? An IP address needs none"}
 		}),
+		isType(func(_ *app, e *files.RemoteError) verdict {
+			return verdict{Code: "failed", Exit: exitFailed, Message: receiverSays(e)}
+		}),
 		is(files.ErrStalled, "timeout", "the receiver takes nothing: try a longer --timeout"),
 		is2(files.ErrNotFiles, verdict{Code: "failed", Exit: exitFailed, Hint: "push wants a files peer: peerctl start-remote-peer files ADDR starts one"}),
 		is(transport.ErrUnreachable, "unreachable", "is the node running, and does the network let UDP through to it?"),

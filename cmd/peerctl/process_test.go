@@ -21,12 +21,6 @@ import (
 	"time"
 )
 
-// cleanEnv is the environment of a process with a configuration of its own.
-func cleanEnv(t *testing.T) []string {
-	t.Helper()
-	return append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir(), "SSH_AUTH_SOCK=", "GORACE=atexit_sleep_ms=20")
-}
-
 func serveFor(t *testing.T, env []string, program string, args ...string) *server {
 	t.Helper()
 	s, err := startServer(t.TempDir(), env, program, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
@@ -52,19 +46,6 @@ func command(t *testing.T, env []string, program string, args ...string) *exec.C
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env
 	return cmd
-}
-
-func wantExit(t *testing.T, err error, code int, stderr string) {
-	t.Helper()
-	got := 0
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = e.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	if got != code {
-		t.Errorf("exit code %d, want %d\n%s", got, code, stderr)
-	}
 }
 
 // endless gives noise until it is closed.

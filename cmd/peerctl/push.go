@@ -87,9 +87,13 @@ func (a *app) reportPush(report files.Report, err error) error {
 // failure is why a file was not pushed, with the receiver's words as such.
 func failure(f *files.FileError) string {
 	if e, ok := errors.AsType[*files.RemoteError](f.Err); ok {
-		return fmt.Sprintf("the receiver says %s: %s", plain(string(e.Code)), plain(e.Reason))
+		return receiverSays(e)
 	}
 	return f.Err.Error()
+}
+
+func receiverSays(e *files.RemoteError) string {
+	return fmt.Sprintf("the receiver says %s: %s", plain(string(e.Code)), plain(e.Reason))
 }
 
 // warnSkipped names the first few of what was left out.

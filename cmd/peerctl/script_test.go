@@ -234,3 +234,22 @@ func noise(n int) []byte {
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(b) // never fails
 	return b
 }
+
+// cleanEnv is the environment of a process with a configuration of its own.
+func cleanEnv(t *testing.T) []string {
+	t.Helper()
+	return append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir(), "SSH_AUTH_SOCK=", "GORACE=atexit_sleep_ms=20")
+}
+
+func wantExit(t *testing.T, err error, code int, stderr string) {
+	t.Helper()
+	got := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != code {
+		t.Errorf("exit code %d, want %d\n%s", got, code, stderr)
+	}
+}

@@ -90,6 +90,9 @@ func (a *app) send(ctx context.Context, peerURL, file string) error {
 	x.meter.close()
 	c.CloseWith(err)
 	if _, ok := errors.AsType[*circuit.RemoteError](err); ok && a.service == files.Name {
+		if file == "-" {
+			file = "PATH"
+		}
 		return advise(err, "a files peer takes files from: peerctl push %s %s", file, peerURL)
 	}
 	if err == nil && a.asJSON {

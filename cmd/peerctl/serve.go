@@ -121,10 +121,8 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 // checkAuthorized logs now what the first guest would meet: bad lines, and a
 // file that is not used. The policy reads the file for itself.
 func (a *app) checkAuthorized(cfg node.Config) {
-	_, err := identity.OpenAuthorizedFile(cfg.Authorized, cfg.Logger)
-	if err != nil {
-		cfg.Logger.Warn("nobody but this node's own key is let in until that is mended", "authorized", cfg.Authorized, "err", err)
-		return
+	if _, err := identity.OpenAuthorizedFile(cfg.Authorized, cfg.Logger); err != nil {
+		return // it has logged why
 	}
 	if _, err := os.Stat(cfg.Authorized); err != nil && a.authorized != "" {
 		cfg.Logger.Warn("nobody but this node's own key is let in until that is there", "authorized", cfg.Authorized, "err", err)

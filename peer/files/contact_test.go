@@ -101,7 +101,7 @@ func TestPushToAPeerThatFallsSilentEnds(t *testing.T) {
 	})
 	src := t.TempDir()
 	for _, name := range []string{"a", "b", "c"} {
-		write(t, filepath.Join(src, name), make([]byte, 8<<20), 0o644)
+		write(t, filepath.Join(src, name), []byte(name), 0o644)
 	}
 	err := pushTo(t, me, url, src, files.PushOptions{StallTimeout: 200 * time.Millisecond})
 	if !errors.Is(err, files.ErrStalled) {

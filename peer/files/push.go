@@ -30,8 +30,9 @@ type PushOptions struct {
 	OpenTimeout time.Duration
 
 	// StallTimeout is how long nothing of the push may move before it is
-	// given up. What was sent whole gives the receiver a second more for each
-	// 16 MiB, to bring them to its disk. Default 30 s; negative: for ever.
+	// given up. What is under way, at most 1 MiB of each file, gives a second
+	// more for each 32 KiB, and files sent whole a second for each 16 MiB, to
+	// bring them to the receiver's disk. Default 30 s; negative: for ever.
 	StallTimeout time.Duration
 
 	// Progress is told after each step how far the push has come. It is

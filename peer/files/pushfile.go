@@ -79,6 +79,7 @@ func (s *sending) run(ctx context.Context) error {
 	local := s.stream(sendCtx)
 	s.p.watch.settling.Add(s.sent)
 	defer s.p.watch.settling.Add(-s.sent)
+	defer s.p.watch.answered(s.sent)
 	if local != nil {
 		// The answering goroutine ends with the circuit, if it has not yet.
 		s.c.CloseWith(local)
@@ -114,8 +115,8 @@ func (s *sending) stream(ctx context.Context) error {
 		if s.c.Send(ctx, &circuit.Fragment{FragOp: opData, FragPart: part, Payload: s.buf[:n]}) != nil {
 			return nil
 		}
+		s.p.watch.sent(s.sent, int64(n))
 		s.sent += int64(n)
-		s.p.watch.touch()
 		s.p.doneBytes.Add(int64(n))
 		s.p.progress()
 	}

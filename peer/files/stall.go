@@ -8,9 +8,15 @@ import (
 	"time"
 )
 
-// settleRate is the slowest disk that a receiver is thought to have, in bytes
-// a second.
-const settleRate = 16 << 20
+// The slowest disk and path that a receiver is thought to have, in bytes a
+// second, and how much of a file may be on its way: the default window of a
+// circuit. Sending is seen to move only when a fragment of 256 KiB has arrived,
+// and on a path that many share that takes its time.
+const (
+	diskRate = 16 << 20
+	pathRate = 32 << 10
+	underWay = 1 << 20
+)
 
 // A watch notices that a push stands still: the receiver took the circuits,
 // and then neither reads nor answers. It is one for all files, so that a few
@@ -20,7 +26,8 @@ type watch struct {
 	start    time.Time
 	moved    atomic.Int64 // when something last moved, in nanoseconds from start
 	opening  atomic.Int64 // circuits that wait for a yes, which has a bound of its own
-	settling atomic.Int64 // bytes sent whole, for which no answer came yet
+	settling atomic.Int64 // bytes of files sent whole, for which no answer came yet
+	flying   atomic.Int64 // bytes that may be under way
 }
 
 func newWatch(limit time.Duration) *watch {
@@ -44,9 +51,19 @@ func (w *watch) left() time.Duration {
 	if w.opening.Load() > 0 {
 		return w.limit
 	}
-	settle := time.Duration(float64(w.settling.Load()) / settleRate * float64(time.Second))
-	return w.limit + settle - (time.Since(w.start) - time.Duration(w.moved.Load()))
+	more := float64(w.settling.Load())/diskRate + float64(w.flying.Load())/pathRate
+	return w.limit + time.Duration(more*float64(time.Second)) - (time.Since(w.start) - time.Duration(w.moved.Load()))
 }
+
+// sent tells the watch that n bytes of a file were handed to its circuit, after
+// before others. What it adds, answered takes away.
+func (w *watch) sent(before, n int64) {
+	w.touch()
+	w.flying.Add(min(before+n, underWay) - min(before, underWay))
+}
+
+// answered tells the watch that nothing of the file is under way any more.
+func (w *watch) answered(sent int64) { w.flying.Add(-min(sent, underWay)) }
 
 // guard ends the push with [ErrStalled] when nothing moves. It returns when
 // ctx has ended, or it has ended it.
