@@ -16,27 +16,6 @@ import (
 // refusalTime is how long a dialler has to read why it was refused.
 const refusalTime = time.Second
 
-var errTooManyHandshakes = errors.New("too many unfinished handshakes")
-
-type handshakeKey struct{}
-
-// countHandshake counts one QUIC handshake until it has ended: accepted marks
-// those that succeed, the end of their context those that do not.
-func (e *Endpoint) countHandshake(ctx context.Context, _ *quicgo.ClientInfo) (context.Context, error) {
-	if e.unfinished.Load() >= maxHandshakes {
-		return nil, errTooManyHandshakes
-	}
-	e.unfinished.Add(1)
-	stop := context.AfterFunc(ctx, func() { e.unfinished.Add(-1) })
-	return context.WithValue(ctx, handshakeKey{}, stop), nil
-}
-
-func (e *Endpoint) accepted(qc *quicgo.Conn) {
-	if stop, ok := qc.Context().Value(handshakeKey{}).(func() bool); ok && stop() {
-		e.unfinished.Add(-1)
-	}
-}
-
 // acceptLoop only starts goroutines, so that nobody waits for a slow hello.
 func (e *Endpoint) acceptLoop() {
 	for {
@@ -45,7 +24,7 @@ func (e *Endpoint) acceptLoop() {
 			e.stop(fmt.Errorf("%w: %w", transport.ErrClosed, err)) // nothing to do after Close
 			return
 		}
-		e.accepted(qc)
+		e.arrivals.shaken(arrivalOf(qc))
 		if !e.spawn(func() { e.serve(qc) }) {
 			qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeClosed), "")
 		}
@@ -82,6 +61,10 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 	if err != nil {
 		return err
 	}
+	if !e.enterKey(c.node.key) {
+		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key at once"}
+	}
+	defer e.leaveKey(c.node.key)
 	return e.receive(ctx, c)
 }
 
@@ -113,23 +96,6 @@ func (e *Endpoint) admit(ctx context.Context, qc *quicgo.Conn) (*conn, error) {
 		e.refuseStranger(ctx, qc, no)
 	}
 	return nil, no
-}
-
-// enter counts somebody in, unless there are limit already.
-func (e *Endpoint) enter(n *int, limit int) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if *n >= limit {
-		return false
-	}
-	*n++
-	return true
-}
-
-func (e *Endpoint) leave(n *int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	*n--
 }
 
 // refuseStranger answers a hello without reading it.
@@ -217,6 +183,9 @@ func readHello(qs *quicgo.Stream) (hello, error) {
 	if err != nil {
 		return hello{}, fmt.Errorf("%w: %w", errNoHello, err)
 	}
+	if h.Serial == 0 {
+		return hello{}, fmt.Errorf("%w: serial 0", errNoHello)
+	}
 	return h, nil
 }
 
@@ -240,6 +209,10 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 	if len(e.queue)+e.reserved >= maxBacklog {
 		e.mu.Unlock()
 		return &refusalError{code: transport.CodeLimit, reason: "too many connections wait to be accepted"}
+	}
+	if limit := e.cfg.MaxConnsPerKey; limit > 0 && e.table.full(c, limit) {
+		e.mu.Unlock()
+		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key"}
 	}
 	c.serial, c.theirs = e.table.next(), h.Serial
 	v := e.table.offer(c, h.Replace)
@@ -290,6 +263,7 @@ func (e *Endpoint) welcome(qs *quicgo.Stream, h hello, floor uint64) error {
 
 // open makes c a Conn, and hands it to Accept and to whoever dials its address.
 func (e *Endpoint) open(c *conn) {
+	e.arrivals.end(arrivalOf(c.qc))
 	e.mu.Lock()
 	e.reserved--
 	if e.closing {

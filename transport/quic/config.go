@@ -35,15 +35,6 @@ import (
 	"ckt.local/transport/identity"
 )
 
-// Bounds on what connections that are not open yet may cost.
-const (
-	retryAbove    = 64  // unfinished QUIC handshakes; more must prove their address
-	maxHandshakes = 512 // unfinished QUIC handshakes, of about 57 KiB each
-	maxHellos     = 256 // connections in the middle of hello
-	maxStrangers  = 16  // connections that are being told that their key is not authorised
-	maxBacklog    = 256 // Conns that Accept has not returned yet
-)
-
 // Config says how an endpoint is to behave. A zero field takes the default.
 type Config struct {
 	// Conn is the socket, of any kind; a [*net.UDPConn] gets segmentation
@@ -81,6 +72,13 @@ type Config struct {
 	// MaxStreams is how many streams of one Conn the other side may have open
 	// at a time. Default 65,536.
 	MaxStreams int64
+
+	// MaxConnsPerKey is how many Conns to nodes with one key there may be when
+	// another one of that key says hello; it is refused with
+	// [transport.CodeLimit] from then on. Machines of one person may share a
+	// key. Conns that this side dials count, and are not refused. Default 64,
+	// negative: no limit.
+	MaxConnsPerKey int
 
 	// Resolve turns what Dial was given into an address. The default asks the
 	// system's resolver and prefers IPv4, as [net.ResolveUDPAddr] does.
@@ -123,6 +121,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.MaxIdle = cmp.Or(cfg.MaxIdle, 10*time.Second)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 3*time.Second)
 	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
+	cfg.MaxConnsPerKey = cmp.Or(cfg.MaxConnsPerKey, 64)
 	cfg.MaxStreams = max(1, cmp.Or(cfg.MaxStreams, 1<<16)) // hello needs one
 	return cfg, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -15,10 +16,13 @@ import (
 	"ckt.local/transport/identity"
 )
 
+const maxHelloTries = 4 // connections that one attempt makes when it is refused as a duplicate
+
+// How long to wait before a busy server is asked again: twice as long each
+// time, and with jitter.
 const (
-	maxHelloTries  = 4 // connections that one attempt makes when it is refused as a duplicate
-	maxRefusals    = 6 // connections that the other side's QUIC server may refuse in a row
-	refusalBackoff = 20 * time.Millisecond
+	minPause = 20 * time.Millisecond
+	maxPause = 160 * time.Millisecond
 )
 
 var errNoAddr = errors.New("transport/quic: Dial needs an address or a key")
@@ -165,7 +169,7 @@ func (e *Endpoint) run(ctx context.Context, a *attempt) {
 	var err error
 	for range maxHelloTries {
 		var d *duplicateError
-		err = e.try(ctx, a, replace)
+		err = e.tryWhileBusy(ctx, a, replace)
 		if !errors.As(err, &d) {
 			break
 		}
@@ -227,9 +231,29 @@ func (e *Endpoint) held(ctx context.Context, d *duplicateError) (*conn, error) {
 	}
 }
 
+// tryWhileBusy tries until the other side has a place for us, for as long as a
+// hello may take.
+func (e *Endpoint) tryWhileBusy(ctx context.Context, a *attempt, replace uint64) error {
+	end := time.Now().Add(e.cfg.HandshakeTimeout)
+	for wait := minPause; ; wait = min(2*wait, maxPause) {
+		err := e.try(ctx, a, replace)
+		pause := wait/2 + rand.N(wait/2)
+		if !busy(err) || time.Now().Add(pause).After(end) {
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // try makes one connection and brings it to the point where it is the Conn.
 func (e *Endpoint) try(ctx context.Context, a *attempt, replace uint64) error {
-	qc, err := e.connect(ctx, a)
+	qc, err := e.tr.Dial(ctx, a.addr, e.dialTLS(a.addr, a.pin), e.qconf)
 	if err != nil {
 		return err
 	}
@@ -245,24 +269,4 @@ func (e *Endpoint) try(ctx context.Context, a *attempt, replace uint64) error {
 		qc.CloseWithError(quicgo.ApplicationErrorCode(code), "")
 	}
 	return err
-}
-
-// connect makes a QUIC connection whose other end has proved a key that the
-// attempt wants. A server that is too busy to look at us is asked again.
-func (e *Endpoint) connect(ctx context.Context, a *attempt) (*quicgo.Conn, error) {
-	wait := refusalBackoff
-	for n := 1; ; n++ {
-		qc, err := e.tr.Dial(ctx, a.addr, e.dialTLS(a.addr, a.pin), e.qconf)
-		if err == nil || !refused(err) || n == maxRefusals {
-			return qc, err
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, context.Cause(ctx)
-		}
-		wait *= 2
-	}
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	quicgo "github.com/quic-go/quic-go"
 
@@ -29,7 +28,7 @@ type Endpoint struct {
 	tr    *quicgo.Transport
 	ln    *quicgo.Listener
 
-	unfinished atomic.Int64 // QUIC handshakes that others have begun
+	arrivals arrivals
 
 	ctx    context.Context // ends when Close begins, or the socket fails
 	stop   context.CancelCauseFunc
@@ -45,6 +44,7 @@ type Endpoint struct {
 	reserved  int     // places in queue for half-open connections
 	ready     chan struct{}
 	hellos    int
+	keyHellos map[keyBytes]int // those whose key is authorised
 	strangers int
 }
 
@@ -82,6 +82,9 @@ func listen(cfg Config) (*Endpoint, error) {
 		table:    table{self: self, nodes: make(map[node]*entry), greeting: make(map[uint64]chan struct{})},
 		attempts: make(map[target]*attempt),
 		ready:    make(chan struct{}, 1),
+
+		keyHellos: make(map[keyBytes]int),
+		arrivals:  arrivals{from: make(map[source]int)},
 	}
 	e.tr = &quicgo.Transport{
 		Conn:               socket(cfg.Conn),
@@ -90,10 +93,14 @@ func listen(cfg Config) (*Endpoint, error) {
 		// others at once that their connections are gone.
 		StatelessResetKey:   (*quicgo.StatelessResetKey)(&reset),
 		TokenGeneratorKey:   (*quicgo.TokenGeneratorKey)(&token),
-		VerifySourceAddress: func(net.Addr) bool { return e.unfinished.Load() > retryAbove },
-		ConnContext:         e.countHandshake,
+		VerifySourceAddress: func(net.Addr) bool { return e.arrivals.unfinished() > retryAbove },
+		ConnContext:         e.arrive,
 	}
-	if e.ln, err = e.tr.Listen(e.listenTLS(), e.qconf); err != nil {
+	inbound := e.qconf.Clone()
+	inbound.GetConfigForClient = func(*quicgo.ClientInfo) (*quicgo.Config, error) {
+		return e.arrivals.adapt(e.qconf), nil
+	}
+	if e.ln, err = e.tr.Listen(e.listenTLS(), inbound); err != nil {
 		e.tr.Close()
 		return nil, fmt.Errorf("transport/quic: listen: %w", err)
 	}

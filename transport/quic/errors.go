@@ -96,8 +96,21 @@ func unreachable(addr fmt.Stringer, err error) error {
 	return fmt.Errorf("%w at %v: %w", transport.ErrUnreachable, addr, err)
 }
 
+// busy reports whether the other side has no place for us just now, be it its
+// QUIC server or its hello: worth another try.
+func busy(err error) bool {
+	if err == nil {
+		return false
+	}
+	r, ok := errors.AsType[*transport.RemoteError](err)
+	if !ok {
+		r, ok = errors.AsType[*transport.RemoteError](connError(err, nil))
+	}
+	return ok && r.Code == transport.CodeLimit
+}
+
 // refused reports whether the other side's QUIC server turned us away before
-// anybody could judge us: worth another try.
+// anybody could judge us.
 func refused(err error) bool {
 	te, ok := errors.AsType[*quicgo.TransportError](err)
 	return ok && te.Remote && te.ErrorCode == quicgo.ConnectionRefused

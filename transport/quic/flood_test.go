@@ -49,16 +49,35 @@ func udp(t *testing.T) *net.UDPConn {
 
 func endpoint(t *testing.T) *Endpoint {
 	t.Helper()
-	key, err := identity.Generate()
-	if err != nil {
-		t.Fatal(err)
+	return endpointWith(t, Config{})
+}
+
+// endpointWith makes an endpoint that lets everybody in, on loopback and with
+// a fresh key if cfg does not say otherwise.
+func endpointWith(t *testing.T, cfg Config) *Endpoint {
+	t.Helper()
+	if cfg.Conn == nil {
+		cfg.Conn = udp(t)
 	}
-	e, err := Listen(Config{Conn: udp(t), Key: key, Authorize: func(ed25519.PublicKey, net.Addr) error { return nil }})
+	if cfg.Key == nil {
+		cfg.Key = newKey(t)
+	}
+	cfg.Authorize = func(ed25519.PublicKey, net.Addr) error { return nil }
+	e, err := Listen(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
 	return e
+}
+
+func newKey(t *testing.T) *identity.Key {
+	t.Helper()
+	key, err := identity.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func TestHandshakeFlood(t *testing.T) {
@@ -78,10 +97,10 @@ func TestHandshakeFlood(t *testing.T) {
 		})
 	}
 	deadline := time.Now().Add(10 * time.Second)
-	for e.unfinished.Load() <= retryAbove && time.Now().Before(deadline) {
+	for e.arrivals.unfinished() <= retryAbove && time.Now().Before(deadline) {
 		runtime.Gosched()
 	}
-	if n := e.unfinished.Load(); n <= retryAbove {
+	if n := e.arrivals.unfinished(); n <= retryAbove {
 		t.Fatalf("%d unfinished handshakes: the flood did not come", n)
 	}
 	// From here on an address has to be proved. An honest dialler does.
@@ -89,7 +108,7 @@ func TestHandshakeFlood(t *testing.T) {
 	if _, err := other.Dial(t.Context(), e.Addr().String(), e.Key()); err != nil {
 		t.Fatalf("Dial in the flood: %v", err)
 	}
-	if n := e.unfinished.Load(); n > retryAbove+2 {
+	if n := e.arrivals.unfinished(); n > retryAbove+2 {
 		t.Errorf("%d handshakes are unfinished, want no more than %d", n, retryAbove+2)
 	}
 }
@@ -111,7 +130,8 @@ func TestNobodyAccepts(t *testing.T) {
 			first = a
 		}
 	}
-	_, err := dial()
+	late := endpointWith(t, Config{HandshakeTimeout: 300 * time.Millisecond}) // asks again for so long
+	_, err := late.Dial(t.Context(), e.Addr().String(), e.Key())
 	if r, ok := errors.AsType[*transport.RemoteError](err); !ok || r.Code != transport.CodeLimit {
 		t.Fatalf("Dial beyond the backlog: %v, want CodeLimit", err)
 	}

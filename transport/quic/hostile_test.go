@@ -182,6 +182,7 @@ func TestHostileHello(t *testing.T) {
 		{"a length of nothing", "\x00", transport.CodeProtocol},
 		{"a welcome", "\x05\x02\x93\x00\x00\x01", transport.CodeProtocol},
 		{"bytes after hello", "\x07\x01\x95\x00\x00\x01\x01\x00more", transport.CodeProtocol},
+		{"serial 0", "\x07\x01\x95\x00\x00\x01\x00\x00", transport.CodeProtocol},
 		{"half a hello", "\x07\x01\x95", transport.CodeLimit},
 		{"a welcome not taken", "\x07\x01\x95\x00\x00\x01\x01\x00", transport.CodeLimit},
 		{"never a hello", "", transport.CodeLimit},

@@ -220,8 +220,7 @@ func (t *table) forget(c *conn) {
 func (t *table) restarted(c *conn) []*conn {
 	var gone []*conn
 	for id, n := range t.nodes {
-		if id.key != c.node.key || id.nonce == c.node.nonce || n.open == nil ||
-			!sameAddr(n.open.qc.RemoteAddr(), c.qc.RemoteAddr()) {
+		if id.key != c.node.key || id.nonce == c.node.nonce || !n.openFrom(c.qc.RemoteAddr()) {
 			continue
 		}
 		gone = append(gone, n.open)
@@ -229,6 +228,25 @@ func (t *table) restarted(c *conn) []*conn {
 		t.settled(id, n)
 	}
 	return gone
+}
+
+func (n *entry) openFrom(addr net.Addr) bool {
+	return n.open != nil && sameAddr(n.open.qc.RemoteAddr(), addr)
+}
+
+// full reports whether limit nodes with the key of c have connections that
+// stay if c opens, and the node of c has none.
+func (t *table) full(c *conn, limit int) bool {
+	count := 0
+	for id, n := range t.nodes {
+		switch {
+		case id == c.node:
+			return false
+		case id.key == c.node.key && (n.half != nil || !n.openFrom(c.qc.RemoteAddr())):
+			count++
+		}
+	}
+	return count >= limit
 }
 
 // find returns an open Conn to addr with the key pin; a nil one is any.

@@ -22,6 +22,12 @@ const (
 	streamWindow     = 2 << 20
 	maxStreamWindow  = 6 << 20
 	connectionWindow = 15 << 20
+
+	// crowdedWindow is what an inbound connection starts with while there are
+	// many that are not open: nobody has judged those, and each may fill its
+	// window. One circuit that waits for its yes does not fill it. It grows to
+	// connectionWindow as it is used.
+	crowdedWindow = 3 << 20
 )
 
 // baseTLS is what both roles have in common. The default key exchange, which

@@ -222,6 +222,36 @@ func testDialManyAtOnce(t *testing.T, mk Maker) {
 	none(t, b)
 }
 
+func testDialFromMany(t *testing.T, mk Maker) {
+	// Many nodes of one machine at once, half of them with one key, are more
+	// than a wire may have under way; all of them get in.
+	key := newKey(t)
+	b := mk.make(t, Spec{})
+	const nodes = 60
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range nodes {
+		var s Spec
+		if i%2 == 0 {
+			s.Key = key
+		}
+		a := mk.make(t, s)
+		wg.Go(func() {
+			<-start
+			if _, err := a.Dial(patience(t), b.Addr().String(), b.Key()); err != nil {
+				t.Errorf("Dial of node %d: %v", i, err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	for i := range nodes {
+		if _, err := b.Accept(patience(t)); err != nil {
+			t.Fatalf("Accept of Conn %d: %v", i, err)
+		}
+	}
+}
+
 func testSameKey(t *testing.T, mk Maker) {
 	// The machines of one person may share a key. They are three nodes.
 	key := newKey(t)

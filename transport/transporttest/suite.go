@@ -59,6 +59,7 @@ func Run(t *testing.T, mk Maker) {
 		{"DialTwice", testDialTwice},
 		{"DialBack", testDialBack},
 		{"DialManyAtOnce", testDialManyAtOnce},
+		{"DialFromMany", testDialFromMany},
 		{"SameKey", testSameKey},
 		{"EmptyAddr", testEmptyAddr},
 		{"BothDial", testBothDial},
