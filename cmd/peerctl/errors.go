@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 
 	"ckt.local/circuit"
 	"ckt.local/cmd/internal/node"
@@ -119,6 +120,7 @@ func rules() []rule {
 			return verdict{Code: "passphrase", Exit: exitFailed, Hint: passphraseHint(e)}
 		}),
 		isType(func(_ *app, e *node.ServiceError) verdict { return verdict{Code: "usage", Exit: exitUsage} }),
+		is2(syscall.EADDRINUSE, verdict{Code: "in-use", Exit: exitFailed, Hint: "another program has that port: give --listen another one, or 0 for any that is free"}),
 		is2(fs.ErrExist, verdict{Code: "exists", Exit: exitFailed}),
 		is2(os.ErrNotExist, verdict{Code: "not-found", Exit: exitFailed}),
 	}
