@@ -11,6 +11,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/peer/peertest"
+	"ckt.local/transport/simnet"
 )
 
 // Services that are in the middle of a stream when their node closes, by what
@@ -140,21 +141,24 @@ func openStreams(t *testing.T, serve peer.PeerServiceFunc) (there *peer.Node, p 
 }
 
 func TestPeerWhoseTimeIsOverIsNoCleanEnd(t *testing.T) {
-	nodes := peertest.NewCluster(t, 2)
-	nodes.Register("idle", idle)
-	nodes.Register("streams", streamUntil(closeAtEnd))
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	p, err := nodes.Nodes[1].PeerAPI.StartLocalPeer(ctx, "streams")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := open(t, nodes.Start(0, "idle"), p.URL(), nil)
-	for range streamed {
-		receive(t, c.Reads, "what was sent in time")
-	}
-	checkReason(t, 0, causeOf(t, c), context.DeadlineExceeded.Error())
-	wantIs(t, context.Cause(p.Context()), context.DeadlineExceeded)
+	inBubble(t, 2, func(t *testing.T, _ *simnet.Network, nodes *peertest.Cluster) {
+		nodes.Register("idle", idle)
+		nodes.Register("streams", streamUntil(closeAtEnd))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		p, err := nodes.Nodes[1].PeerAPI.StartLocalPeer(ctx, "streams")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := open(t, nodes.Start(0, "idle"), p.URL(), nil)
+		for range streamed {
+			receive(t, c.Reads, "what was sent in time")
+		}
+		<-c.Context.Done()
+		checkReason(t, 0, context.Cause(c.Context), context.DeadlineExceeded.Error())
+		wait(t, p.Done(), "the service returns")
+		wantIs(t, context.Cause(p.Context()), context.DeadlineExceeded)
+	})
 }
 
 func TestServiceThatKnowsItsPeersContextIsNoCleanEnd(t *testing.T) {
