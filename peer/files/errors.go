@@ -31,6 +31,10 @@ var (
 	// answered for [PushOptions.StallTimeout].
 	ErrStalled = errors.New("files: nothing has moved")
 
+	// errIdle is how the receiver ends a circuit on which nothing came for
+	// maxIdle.
+	errIdle = errors.New("files: nothing was sent for too long")
+
 	// ErrNotFiles: what the peer answers is no answer of a files peer. It may
 	// run another service, such as echo.
 	ErrNotFiles = errors.New("files: the peer does not speak the files protocol")

@@ -2,8 +2,10 @@ package files
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"time"
 
@@ -139,6 +141,12 @@ func parseDigest(f *circuit.Fragment) (digest, error) {
 // failure is the receiver's no to the file at path.
 func failure(path string, err error) *circuit.Fragment {
 	reason := err.Error()
+	// The path of the temporary file is nobody's business but the log's.
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		reason = e.Err.Error()
+	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
+		reason = e.Err.Error()
+	}
 	if len(reason) > circuit.MaxErr {
 		reason = reason[:circuit.MaxErr]
 	}
