@@ -16,14 +16,14 @@ import (
 const (
 	// Unfinished QUIC handshakes, of about 57 KiB each. Whoever has no key can
 	// begin them, so one machine must not be able to take all places.
-	hurryAbove          = 32  // more have hurriedTimeout to go on
-	retryAbove          = 64  // more must prove their address
+	retryAbove          = 64  // more must prove their address, and have hurriedTimeout to go on
 	maxSourceHandshakes = 16  // of one proven address, beyond retryAbove
 	maxHandshakes       = 512 // altogether
 
 	// hurriedTimeout is how long a handshake may stand still, twice that how
-	// long it may take, while there are many: a few round trips round the Earth.
-	hurriedTimeout = time.Second
+	// long it may take, while there are many. A slow machine with an honest
+	// crowd before it needs that much.
+	hurriedTimeout = 2 * time.Second
 
 	// More connections than this, not open yet, start with a small window.
 	maxRoomy = 4
@@ -151,7 +151,7 @@ func (as *arrivals) adapt(base *quicgo.Config) *quicgo.Config {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	c := base.Clone()
-	if as.shaking >= hurryAbove {
+	if as.shaking >= retryAbove {
 		c.HandshakeIdleTimeout = min(c.HandshakeIdleTimeout, hurriedTimeout)
 	}
 	if as.unopened >= maxRoomy {
