@@ -39,7 +39,7 @@ type Circuit struct {
 	first    bool // serial 1 of what arrives is the opener's first fragment
 	opened   time.Time
 	owner    Owner
-	streamC  transport.Stream
+	stream   transport.Stream
 	fr       frameReader // owned by readLoop
 
 	reads, errs chan *Fragment
@@ -67,7 +67,7 @@ func newCircuit(l *Link, s transport.Stream, id ID, local, remote end) *Circuit 
 		local:   local,
 		remote:  remote,
 		opened:  time.Now(),
-		streamC: s,
+		stream:  s,
 		reads:   make(chan *Fragment),
 		errs:    make(chan *Fragment),
 		wake:    make(chan struct{}, 1),
@@ -150,7 +150,7 @@ func (c *Circuit) pending() int {
 
 // giveUp ends a closed circuit whose other side does not take what was sent.
 func (c *Circuit) giveUp() {
-	c.streamC.Reset(transport.CodeClosed)
+	c.stream.Reset(transport.CodeClosed)
 	c.lose(ErrClosed)
 }
 
@@ -172,7 +172,7 @@ func (c *Circuit) lose(err error) {
 func (c *Circuit) fault(err error) {
 	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
 	c.lose(err) // before the reader is told of the reset, and takes that for the cause
-	c.streamC.Reset(transport.CodeProtocol)
+	c.stream.Reset(transport.CodeProtocol)
 }
 
 // NewCircuit opens one more circuit between the same two peers, from this end,

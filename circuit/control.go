@@ -106,7 +106,7 @@ func (l *Link) appendControl(buf []byte) []byte {
 		var a wireAck
 		c.update(func(s *state) { a, ok = s.acknowledge(l.cfg.Window) })
 		if ok {
-			a.Stream = c.streamC.ID()
+			a.Stream = c.stream.ID()
 			acks.Acks = append(acks.Acks, a)
 		}
 		if n := len(acks.Acks); n == maxAcks || n > 0 && i == len(dirty)-1 {

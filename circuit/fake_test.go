@@ -193,7 +193,7 @@ func newFakeCircuit(l *Link, o Owner) (*Circuit, *fakeStream, error) {
 }
 
 // body returns the body of a frame.
-func body(m marshaler, payload ...byte) []byte {
+func body(m transport.Marshaler, payload ...byte) []byte {
 	b, err := m.MarshalMsg(nil)
 	if err != nil {
 		panic(err)

@@ -209,7 +209,7 @@ func (l *Link) end(cause error) {
 	l.cancel(cause)
 	for _, c := range l.snapshot() {
 		c.lose(cause) // before the reader is told of the reset, and takes that for the cause
-		c.streamC.Reset(transport.CodeClosed)
+		c.stream.Reset(transport.CodeClosed)
 	}
 }
 
@@ -230,7 +230,7 @@ func (l *Link) register(c *Circuit) error {
 	case l.draining:
 		return ErrClosed
 	}
-	l.circuits[c.streamC.ID()] = c
+	l.circuits[c.stream.ID()] = c
 	l.live++
 	l.wg.Add(1)
 	return nil
@@ -256,7 +256,7 @@ func (l *Link) forget(c *Circuit) {
 // nobody reads holds up nobody's shutdown.
 func (l *Link) finish(c *Circuit) {
 	l.mu.Lock()
-	delete(l.circuits, c.streamC.ID())
+	delete(l.circuits, c.stream.ID())
 	l.mu.Unlock()
 	l.wg.Done()
 }

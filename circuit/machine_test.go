@@ -172,7 +172,7 @@ func (m *machine) ack(arg byte) {
 		received = m.c.s.out.sent
 		m.c.mu.Unlock()
 	}
-	m.c.link.onAcks([]wireAck{{Stream: m.c.streamC.ID(), Received: received, Credit: uint64(arg) << 8}})
+	m.c.link.onAcks([]wireAck{{Stream: m.c.stream.ID(), Received: received, Credit: uint64(arg) << 8}})
 }
 
 // took checks the order of what the user gets.

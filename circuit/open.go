@@ -113,7 +113,7 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	case err = <-answer:
 	case <-ctx.Done():
 		err = openCtxError(ctx)
-		c.streamC.Reset(transport.CodeClosed)
+		c.stream.Reset(transport.CodeClosed)
 		c.lose(ErrOpenTimeout)
 	}
 	if err == nil {
@@ -199,7 +199,7 @@ func (c *Circuit) startOpening(ctx context.Context, first *Fragment, answer chan
 
 // abandon ends a circuit that nobody has got and whose reader never ran.
 func (c *Circuit) abandon(err error) {
-	c.streamC.Reset(transport.CodeClosed)
+	c.stream.Reset(transport.CodeClosed)
 	c.lose(err)
 	c.update(func(s *state) {
 		s.closed = true

@@ -39,7 +39,7 @@ func (c *Circuit) readEnded(err error) {
 		if isForeign(err) {
 			c.fault(err)
 		} else {
-			c.streamC.Reset(transport.CodeClosed) // or a blocked write would wait for a side that has gone
+			c.stream.Reset(transport.CodeClosed) // or a blocked write would wait for a side that has gone
 			c.lose(err)
 		}
 	}
@@ -272,6 +272,6 @@ func (c *Circuit) onRefuse(body []byte) error {
 		Node:    c.RemoteNodeID(),
 		Service: c.remote.service,
 	})
-	c.streamC.Reset(transport.CodeClosed)
+	c.stream.Reset(transport.CodeClosed)
 	return nil
 }

@@ -112,9 +112,9 @@ func (c *Circuit) flush() {
 		}
 		var err error
 		if job.eof {
-			err = c.streamC.Close()
+			err = c.stream.Close()
 		} else {
-			_, err = c.streamC.Write(job.buf)
+			_, err = c.stream.Write(job.buf)
 		}
 		if job.chunk != nil {
 			c.update(func(s *state) { s.out.written(job.chunk) })
@@ -168,5 +168,5 @@ func (c *Circuit) writeFailed(err error) {
 			}
 		}
 	})
-	c.streamC.Reset(transport.CodeClosed)
+	c.stream.Reset(transport.CodeClosed)
 }

@@ -30,7 +30,7 @@ func inFake(t *testing.T, cfg Config, f func(t *testing.T, c *Circuit, s *fakeSt
 	})
 }
 
-func takeFrame(t *testing.T, c *Circuit, typ transport.FrameType, m marshaler) {
+func takeFrame(t *testing.T, c *Circuit, typ transport.FrameType, m transport.Marshaler) {
 	t.Helper()
 	if err := c.onFrame(typ, body(m)); err != nil {
 		t.Fatal(err)

@@ -117,20 +117,13 @@ type wireFin struct {
 	Reason string
 }
 
-// marshaler is the part of the generated code that appends a body.
-type marshaler interface {
-	MarshalMsg(b []byte) ([]byte, error)
-}
-
-// appendSmall appends a frame whose body is small. Its body is written first
-// to know its length; all but data frames are rare enough for that.
-func appendSmall(dst []byte, typ transport.FrameType, m marshaler) []byte {
-	body, err := m.MarshalMsg(nil)
+// appendSmall appends a frame of any type but data.
+func appendSmall(dst []byte, typ transport.FrameType, m transport.Marshaler) []byte {
+	dst, err := transport.AppendFrame(dst, typ, m)
 	if err != nil {
 		panic("circuit: own frame does not marshal: " + err.Error()) // the types above have no failing case
 	}
-	dst = transport.AppendFrameHeader(dst, typ, len(body))
-	return append(dst, body...)
+	return dst
 }
 
 // cut shortens s to at most n bytes without breaking a character.

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the golden files anew; docs/wire.
 
 // wire is what the generated code gives each frame's tuple.
 type wire interface {
-	marshaler
+	transport.Marshaler
 	unmarshaler
 }
 
@@ -183,7 +183,7 @@ func TestLargestFramesFitTheirLimits(t *testing.T) {
 		acks.Acks[i] = wireAck{most, most, most}
 	}
 	long := strings.Repeat("x", MaxReason)
-	for _, m := range []marshaler{acks, &wireFin{Last: most, Failed: true, Reason: long}, &wireRefuse{Code: most, Reason: long}} {
+	for _, m := range []transport.Marshaler{acks, &wireFin{Last: most, Failed: true, Reason: long}, &wireRefuse{Code: most, Reason: long}} {
 		if n := len(body(m)) + 1; n > maxSmallFrame {
 			t.Errorf("%T has %d bytes, over the limit of %d", m, n, maxSmallFrame)
 		}

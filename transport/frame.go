@@ -43,6 +43,21 @@ func AppendFrameHeader(dst []byte, typ FrameType, n int) []byte {
 	return append(dst, byte(typ))
 }
 
+// A Marshaler appends the body of a frame; generated msgp code has the method.
+type Marshaler interface {
+	MarshalMsg(b []byte) ([]byte, error)
+}
+
+// AppendFrame appends to dst a frame of type typ with m as its body. It
+// marshals the body aside to learn its length, so it is for small frames.
+func AppendFrame(dst []byte, typ FrameType, m Marshaler) ([]byte, error) {
+	body, err := m.MarshalMsg(nil)
+	if err != nil {
+		return nil, err
+	}
+	return append(AppendFrameHeader(dst, typ, len(body)), body...), nil
+}
+
 // ParseFrame takes one frame from the front of b. It returns the frame's type
 // and body, which aliases b, and how many bytes it took; 0 bytes means that b
 // ends before the frame does. A frame of more than limit bytes, type and body

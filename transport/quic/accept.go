@@ -114,7 +114,7 @@ func (e *Endpoint) refuse(ctx context.Context, qc *quicgo.Conn, qs *quicgo.Strea
 	if no.code == transport.CodeDuplicate {
 		r.BootNonce, r.Holds, r.Yours = e.self.nonce, no.holds, no.yours
 	}
-	b, err := appendFrame(nil, typeRefusal, &r)
+	b, err := transport.AppendFrame(nil, typeRefusal, &r)
 	if err != nil {
 		return
 	}
@@ -242,7 +242,7 @@ func (e *Endpoint) withdraw(c *conn) {
 func (e *Endpoint) welcome(qs *quicgo.Stream, h hello, floor uint64) error {
 	const features = 0 // of this minor
 	w := welcome{Minor: minor, Features: h.Features & features, BootNonce: e.self.nonce, Floor: floor}
-	b, err := appendFrame(nil, typeWelcome, &w)
+	b, err := transport.AppendFrame(nil, typeWelcome, &w)
 	if err != nil {
 		return err
 	}

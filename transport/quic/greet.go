@@ -89,7 +89,7 @@ func (e *Endpoint) decided(c *conn) {
 
 func sayHello(qs *quicgo.Stream, h hello) error {
 	h.Minor = minor
-	b, err := appendFrame(nil, typeHello, &h)
+	b, err := transport.AppendFrame(nil, typeHello, &h)
 	if err != nil {
 		return err
 	}

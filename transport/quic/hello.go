@@ -66,15 +66,6 @@ const (
 	refusalLen = 5
 )
 
-// appendFrame appends the frame of one of the tuples above to dst.
-func appendFrame(dst []byte, typ transport.FrameType, m msgp.Marshaler) ([]byte, error) {
-	body, err := m.MarshalMsg(nil)
-	if err != nil {
-		return nil, err
-	}
-	return append(transport.AppendFrameHeader(dst, typ, len(body)), body...), nil
-}
-
 // parseTuple reads into m, which has want elements, a tuple that may have more.
 func parseTuple(body []byte, want uint32, m msgp.Unmarshaler) error {
 	n, rest, err := msgp.ReadArrayHeaderBytes(body)

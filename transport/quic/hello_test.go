@@ -37,7 +37,7 @@ func frames() map[string]struct {
 
 func TestGoldenFrames(t *testing.T) {
 	for name, frame := range frames() {
-		got, err := appendFrame(nil, frame.typ, frame.m)
+		got, err := transport.AppendFrame(nil, frame.typ, frame.m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestLongestFrameFits(t *testing.T) {
 		&hello{Minor: math.MaxUint, Features: math.MaxUint64, BootNonce: math.MaxUint64, Serial: math.MaxUint64, Replace: math.MaxUint64},
 		&refusal{Code: math.MaxUint64, Reason: strings.Repeat("r", transport.MaxReason), BootNonce: math.MaxUint64, Holds: math.MaxUint64, Yours: math.MaxUint64},
 	} {
-		b, err := appendFrame(nil, 1, m)
+		b, err := transport.AppendFrame(nil, 1, m)
 		if err != nil {
 			t.Fatal(err)
 		}
