@@ -3,6 +3,8 @@ package peertest_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"ckt.local/circuit"
 	"ckt.local/peer"
@@ -42,5 +44,28 @@ func ExampleNewCluster() {
 		if f := <-c.Reads; f.FragSubject != "hello!" {
 			t.Errorf("got %q", f.FragSubject)
 		}
+	}
+}
+
+// A test of what a service does about a network that fails: in a bubble of
+// simulated time, where half a minute of outage takes no time at all.
+func ExampleNewSim() {
+	_ = func(t *testing.T) { // TestShoutAfterAnOutage
+		synctest.Test(t, func(t *testing.T) {
+			sim := peertest.NewSim(t, 1)
+			setup := func(n *peer.Node) { n.PeerAPI.RegisterPeerServiceFunc("shout", shout) }
+			a, b := sim.NewHost(setup), sim.NewHost(setup)
+			here := a.StartPeer("shout")
+
+			sim.Partition(a, b)
+			time.AfterFunc(30*time.Second, func() { sim.Rejoin(a, b) })
+			c, _, err := here.NewCircuitToPeerURL(b.URL("shout"), &circuit.Fragment{FragSubject: "hello"}, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f := <-c.Reads; f.FragSubject != "hello!" {
+				t.Errorf("got %q", f.FragSubject)
+			}
+		})
 	}
 }
