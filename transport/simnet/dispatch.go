@@ -4,17 +4,23 @@ import (
 	"cmp"
 	"container/heap"
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// A flight is a packet on its way. It does not change once launched.
+// A flight is a packet on its way. It does not change until it lands.
 type flight struct {
-	due      time.Duration
-	lane     *lane
-	serial   uint64 // orders the lane's flights that are due together
-	from, to netip.AddrPort
-	payload  []byte // shared with the packet's other copy, and never written to
+	sent, due time.Duration
+	sender    *Host
+	lane      *lane
+	serial    uint64         // orders the lane's flights that are due together
+	from, to  netip.AddrPort // as they are on the lane
+	payload   []byte         // shared with the packet's other copy, and never written to
+	damaged   bool
 }
+
+// maxLanded is how many flights are kept for reuse.
+const maxLanded = 1024
 
 // compare orders flights by arrival. No two flights are equal, so the order
 // of deliveries does not depend on the order of the sends.
@@ -23,6 +29,7 @@ func (f *flight) compare(g *flight) int {
 		cmp.Compare(f.due, g.due),
 		f.lane.From.Compare(g.lane.From),
 		f.lane.To.Compare(g.lane.To),
+		cmp.Compare(f.lane.area.number, g.lane.area.number),
 		cmp.Compare(f.serial, g.serial),
 	)
 }
@@ -44,7 +51,12 @@ func (q *flights) Pop() any {
 }
 
 // launch sends a flight off. The caller holds n.mu.
-func (n *Network) launch(f *flight) {
+func (n *Network) launch(plan flight) {
+	f := new(flight)
+	if last := len(n.landed) - 1; last >= 0 {
+		f, n.landed = n.landed[last], n.landed[:last]
+	}
+	*f = plan
 	f.lane.count.InFlight++
 	heap.Push(&n.flights, f)
 	if n.flights[0] != f {
@@ -56,19 +68,32 @@ func (n *Network) launch(f *flight) {
 	}
 }
 
-// ground drops the flights that match, and counts them. The caller holds n.mu.
-func (n *Network) ground(match func(*flight) bool, count func(*Drops)) {
-	var kept flights
+// ground drops the flights that match. The caller holds n.mu.
+func (n *Network) ground(fate Fate, match func(*flight) bool) {
+	var kept, lost flights
 	for _, f := range n.flights {
-		if !match(f) {
+		if match(f) {
+			lost = append(lost, f)
+		} else {
 			kept = append(kept, f)
-			continue
 		}
-		f.lane.count.InFlight--
-		count(&f.lane.count.Dropped)
 	}
 	heap.Init(&kept)
 	n.flights = kept
+	slices.SortFunc(lost, (*flight).compare) // for the trace
+	for _, f := range lost {
+		n.land(f, fate)
+	}
+}
+
+// land ends a flight, and may use its memory for another one from then on. The
+// caller holds n.mu.
+func (n *Network) land(f *flight, fate Fate) {
+	f.lane.count.InFlight--
+	n.settle(f, fate)
+	if *f = (flight{}); len(n.landed) < maxLanded {
+		n.landed = append(n.landed, f)
+	}
 }
 
 // dispatch delivers packets until the network is closed.

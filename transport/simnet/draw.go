@@ -16,6 +16,10 @@ const (
 	drawPlace // of the damaged byte
 	drawMask  // of its flipped bits
 	drawAgain // what the second copy's draws begin with
+	drawBurst // whether one begins
+	drawBurstEnd
+	drawBurstLoss // whether it takes this packet
+	drawReorder
 )
 
 // golden is 2⁶⁴ divided by the golden ratio: multiples of it lie far apart.

@@ -7,27 +7,24 @@ import "net/netip"
 func (n *Network) Cut(from, to netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l := n.lane(from, to)
+	l := n.outside().lane(from, to)
 	l.cut = true
 	l.drain()
-	n.ground(
-		func(f *flight) bool { return f.lane == l },
-		func(d *Drops) { d.Cut++ },
-	)
+	n.ground(DroppedCut, func(f *flight) bool { return f.lane == l })
 }
 
 // Heal undoes [Network.Cut] for what is sent from now on.
 func (n *Network) Heal(from, to netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.lane(from, to).cut = false
+	n.outside().lane(from, to).cut = false
 }
 
 // HealAll undoes every [Network.Cut] and [Network.Partition].
 func (n *Network) HealAll() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, l := range n.lanes {
+	for _, l := range n.outside().lanes {
 		l.cut = false
 	}
 }
@@ -64,14 +61,10 @@ func (h *Host) Vanish() {
 	}
 	clear(h.sockets)
 
-	touches := func(d Direction) bool { return d.From == h.addr || d.To == h.addr }
-	for dir, l := range h.net.lanes {
-		if touches(dir) {
+	for dir, l := range h.area.lanes {
+		if dir.From == h.addr || dir.To == h.addr {
 			l.drain()
 		}
 	}
-	h.net.ground(
-		func(f *flight) bool { return touches(f.lane.Direction) },
-		func(d *Drops) { d.Vanished++ },
-	)
+	h.net.ground(DroppedVanished, func(f *flight) bool { return f.sender == h || h.net.receiver(f) == h })
 }

@@ -15,19 +15,24 @@ const (
 	ephemeralPorts = math.MaxUint16 - firstEphemeral + 1
 )
 
-// A Host is one machine of a [Network], with one address.
+// A Host is one machine of a [Network], with one address at a time.
 type Host struct {
-	net  *Network
-	addr netip.Addr
+	net *Network
 
 	// Network.mu guards the rest.
+	area    *area
+	addr    netip.Addr
 	sockets map[uint16]*socket // by port
 	next    uint16             // the ephemeral port to try first
 	ghosts  []*socket          // open still, from before the host vanished
 }
 
-// Addr returns the host's address.
-func (h *Host) Addr() netip.Addr { return h.addr }
+// Addr returns the address that the host has now.
+func (h *Host) Addr() netip.Addr {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	return h.addr
+}
 
 // Listen opens a socket on a port of the host; port 0 takes an ephemeral one,
 // another one each time until all have had their turn. After [Host.Vanish] it
@@ -39,23 +44,26 @@ func (h *Host) Addr() netip.Addr { return h.addr }
 // [os.ErrDeadlineExceeded], and it has SetReadBuffer and SetWriteBuffer (but no
 // SyscallConn). Its methods may be called from any goroutine.
 //
-// A port in use is [syscall.EADDRINUSE], an address that no machine can have is
-// a [net.AddrError], a closed network is [net.ErrClosed].
+// It is bound as one to the unspecified address is: it goes with the host when
+// that moves (see [Host.Move]), and its LocalAddr is where it sends from now.
+//
+// A port in use is [syscall.EADDRINUSE], an address that no host can have there
+// is a [net.AddrError], a closed network is [net.ErrClosed].
 func (h *Host) Listen(port uint16) (net.PacketConn, error) {
 	s, err := h.listen(port)
 	if err != nil {
-		at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.addr, port))
+		at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.Addr(), port))
 		return nil, opError("listen", nil, at, err)
 	}
 	return s, nil
 }
 
 func (h *Host) listen(port uint16) (*socket, error) {
-	if !h.addr.IsValid() || h.addr.IsUnspecified() || h.addr.IsMulticast() {
-		return nil, &net.AddrError{Err: "not the address of a host", Addr: h.addr.String()}
-	}
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
+	if err := h.area.check(h.addr); err != nil {
+		return nil, err
+	}
 	if h.net.closed {
 		return nil, net.ErrClosed
 	}
@@ -65,7 +73,7 @@ func (h *Host) listen(port uint16) (*socket, error) {
 	if port == 0 || h.sockets[port] != nil {
 		return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
 	}
-	s := newSocket(h, netip.AddrPortFrom(h.addr, port))
+	s := newSocket(h, h.addr, port)
 	h.sockets[port] = s
 	return s, nil
 }
@@ -88,9 +96,8 @@ func (h *Host) ephemeral() uint16 {
 
 // forget takes a closed socket off the host. The caller holds Network.mu.
 func (h *Host) forget(s *socket) {
-	port := s.addr.Port()
-	if h.sockets[port] == s {
-		delete(h.sockets, port)
+	if h.sockets[s.port] == s {
+		delete(h.sockets, s.port)
 		return
 	}
 	// A ghost: its port may belong to another socket by now.

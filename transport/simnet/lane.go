@@ -14,16 +14,54 @@ const maxCopies = 2
 // what arrives, so that a new kind of fault is a change here alone.
 type lane struct {
 	Direction
-	key uint64 // the lane's share of the seed
+	area *area
+	key  uint64 // the lane's share of the seed
 
-	link *Link // nil: the network's default
-	cut  bool
+	link  *Link // nil: the network's default
+	cut   bool
+	burst burst
 
 	free    time.Duration // when the last byte accepted so far has left
 	waiting []departure   // packets that have not begun to leave, in order
 	backlog int           // bytes in waiting
 
 	count Counters // count.Sent is also the ordinal of the latest packet
+}
+
+// A burst says whether a lane is losing packets in a row.
+type burst struct {
+	on    bool
+	since time.Duration
+}
+
+// hits steps from one packet to the next and says whether the burst takes this
+// one. Every packet counts, also one that is dropped for another reason: what
+// the queue does must not shift what the burst does.
+func (b *burst) hits(now time.Duration, cfg Burst, draw draws) bool {
+	if !(cfg.Enter > 0) {
+		b.on = false
+		return false
+	}
+	limit, loss := cfg.Limit, cfg.Loss
+	if limit == 0 {
+		limit = DefaultBurstLimit
+	}
+	if loss == 0 {
+		loss = 1
+	}
+	if b.on && limit > 0 && now-b.since >= limit {
+		b.on = false
+	}
+	if !b.on {
+		if !draw.chance(drawBurst, cfg.Enter) {
+			return false
+		}
+		b.on, b.since = true, now
+	}
+	if draw.chance(drawBurstEnd, 1/max(cfg.Length, 1)) {
+		b.on = false
+	}
+	return draw.chance(drawBurstLoss, loss)
 }
 
 // A departure is a packet that waits for its turn to leave.
@@ -36,52 +74,50 @@ type departure struct {
 type arrival struct {
 	due     time.Duration
 	payload []byte
+	damaged bool
 }
 
-// carry takes one packet and returns what becomes of it: no arrivals if it is
-// dropped, else one for each copy. It owns payload from here on.
-func (l *lane) carry(now time.Duration, link Link, payload []byte) []arrival {
-	l.count.Sent++
-	l.count.SentBytes += uint64(len(payload))
+// carry takes one packet and says what becomes of it: the copies that arrive,
+// or why there is none. It owns payload from here on.
+func (l *lane) carry(now time.Duration, link Link, payload []byte) (arrivals [maxCopies]arrival, copies int, fate Fate) {
 	draw := packetDraws(l.key, l.count.Sent)
-
-	left, ok := l.depart(now, link, len(payload))
+	burst := l.burst.hits(now, link.Burst, draw)
+	left, fate := l.depart(now, link, len(payload))
 	switch {
-	case !ok: // depart has counted it
-		return nil
+	case fate != Delivered:
+		return arrivals, 0, fate
 	case draw.chance(drawLoss, link.Loss):
-		l.count.Dropped.Loss++
-		return nil
+		return arrivals, 0, DroppedLoss
+	case burst:
+		return arrivals, 0, DroppedBurst
 	}
-	arrivals := []arrival{l.transit(left, link, payload, draw)}
-	if draw.chance(drawDuplicate, link.Duplicate) {
-		l.count.Duplicated++
-		arrivals = append(arrivals, l.transit(left, link, payload, draw.again()))
+	arrivals[0] = l.transit(left, link, payload, draw)
+	if !draw.chance(drawDuplicate, link.Duplicate) {
+		return arrivals, 1, Delivered
 	}
-	return arrivals
+	l.count.Duplicated++
+	arrivals[1] = l.transit(left, link, payload, draw.again())
+	return arrivals, 2, Delivered
 }
 
 // depart sends size bytes off and returns when the last of them has left, or
-// false if they never do.
-func (l *lane) depart(now time.Duration, link Link, size int) (time.Duration, bool) {
+// why they never do.
+func (l *lane) depart(now time.Duration, link Link, size int) (time.Duration, Fate) {
 	switch {
 	case l.cut:
-		l.count.Dropped.Cut++
-		return 0, false
+		return 0, DroppedCut
 	case link.MTU > 0 && size > link.MTU:
-		l.count.Dropped.MTU++
-		return 0, false
+		return 0, DroppedMTU
 	}
 	start := max(now, l.free)
 	if link.Bandwidth <= 0 {
-		return start, true // after what a former limit still holds back
+		return start, Delivered // after what a former limit still holds back
 	}
 	if start > now && !l.queue(now, start, link, size) {
-		l.count.Dropped.Queue++
-		return 0, false
+		return 0, DroppedQueue
 	}
 	l.free = start + transmission(size, link.Bandwidth)
-	return l.free, true
+	return l.free, Delivered
 }
 
 // queue lets a packet wait until start, if there is room.
@@ -104,12 +140,17 @@ func (l *lane) queue(now, start time.Duration, link Link, size int) bool {
 
 // transit is the way of one copy from the sender's end to the receiver's.
 func (l *lane) transit(left time.Duration, link Link, payload []byte, draw draws) arrival {
+	a := arrival{payload: payload}
 	if len(payload) > 0 && draw.chance(drawCorrupt, link.Corrupt) {
 		l.count.Corrupted++
-		payload = corrupted(payload, draw)
+		a.payload, a.damaged = corrupted(payload, draw), true
 	}
-	delay := max(link.Latency, 0) + time.Duration(draw.below(drawJitter, uint64(max(link.Jitter, 0))+1))
-	return arrival{due: left + delay, payload: payload}
+	a.due = left + max(link.Latency, 0) + time.Duration(draw.below(drawJitter, uint64(max(link.Jitter, 0))+1))
+	if draw.chance(drawReorder, link.Reorder) {
+		l.count.HeldBack++
+		a.due += max(link.ReorderDelay, 0)
+	}
+	return a
 }
 
 // drain forgets what waits to leave.

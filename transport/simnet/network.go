@@ -1,6 +1,7 @@
 // Package simnet is a simulated packet network: hosts with UDP-like sockets,
 // joined by links that delay, lose, reorder, repeat, damage and throttle
-// packets, that can be cut, and hosts that can vanish and come back.
+// packets and that can be cut; hosts that vanish and come back, or move to
+// another address; and NAT boxes with hosts behind them.
 //
 // It is made for bubbles of testing/synctest, where an hour of network time
 // takes no longer than the work done in it, but runs on real time as well. A
@@ -15,10 +16,15 @@
 // direction leaves the decisions of all others as they were; and raising one
 // probability leaves the other decisions of the same packet as they were.
 // Packets due at one instant arrive in the order of sender address, receiver
-// address and ordinal, whichever goroutine sent first.
+// address and ordinal, whichever goroutine sent first. The outside port that a
+// [NAT] maps follows from the seed and from what it is mapped for.
 //
 // What the network cannot decide is in which order goroutines that run at the
-// same instant send in one direction: that is the scheduler's.
+// same instant send in one direction: that is the scheduler's. Hosts behind one
+// NAT share the direction to each host outside.
+//
+// [Network.Fingerprint] says in one number whether two runs were the same, and
+// [Network.Record] keeps a [Trace] that shows where they were not.
 package simnet
 
 import (
@@ -31,8 +37,8 @@ import (
 // A Network joins hosts. Its methods, and those of its hosts and sockets, may
 // be called from any goroutine.
 //
-// Each ordered pair of hosts is a [Direction] with a [Link] of its own, also
-// the direction from a host to itself. All of them are the default link until
+// Each ordered pair of addresses is a [Direction] with a [Link] of its own, also
+// the direction from an address to itself. All of them are the default link until
 // [Network.SetLink] says otherwise, and the default is a perfect link until
 // [Network.SetDefault] says otherwise.
 type Network struct {
@@ -50,23 +56,25 @@ type Network struct {
 	// that waits for a mutex stops the clock of its bubble.
 	mu      sync.Mutex
 	closed  bool
-	links   Link // the default
-	hosts   map[netip.Addr]*Host
-	lanes   map[Direction]*lane
+	links   Link    // the default
+	areas   []*area // the first is outside, the others are behind NATs
+	nats    map[netip.Addr]*NAT
 	flights flights
+	landed  []*flight
+	record  recorder
 }
 
 // New returns a network whose chances all follow from seed. The caller closes
 // it.
 func New(seed uint64) *Network {
 	n := &Network{
-		seed:  seed,
-		born:  time.Now(),
-		quit:  make(chan struct{}),
-		wake:  make(chan struct{}, 1),
-		hosts: make(map[netip.Addr]*Host),
-		lanes: make(map[Direction]*lane),
+		seed: seed,
+		born: time.Now(),
+		quit: make(chan struct{}),
+		wake: make(chan struct{}, 1),
+		nats: make(map[netip.Addr]*NAT),
 	}
+	n.addArea(nil)
 	n.dispatcher.Go(n.dispatch)
 	return n
 }
@@ -93,79 +101,113 @@ func (n *Network) shut() []*socket {
 	n.closed = true
 	close(n.quit)
 	var open []*socket
-	for _, h := range n.hosts {
-		open = append(open, h.shut()...)
+	for _, a := range n.areas {
+		for _, h := range a.hosts {
+			open = append(open, h.shut()...)
+		}
 	}
-	n.ground(func(*flight) bool { return true }, func(d *Drops) { d.Closed++ })
+	n.ground(DroppedClosed, func(*flight) bool { return true })
 	return open
 }
 
 // Host returns the host with the address addr: the same one for the same
 // address, made by the first call. An IPv4 address mapped to IPv6 is the IPv4
-// address.
+// address. Hosts behind a [NAT] are those of [NAT.Host].
 func (n *Network) Host(addr netip.Addr) *Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	addr = addr.Unmap()
-	h := n.hosts[addr]
-	if h == nil {
-		h = &Host{
-			net:     n,
-			addr:    addr,
-			sockets: make(map[uint16]*socket),
-			next:    firstEphemeral,
-		}
-		n.hosts[addr] = h
-	}
-	return h
-}
-
-// lane returns the state of a direction. The caller holds n.mu.
-func (n *Network) lane(from, to netip.Addr) *lane {
-	dir := direction(from, to)
-	l := n.lanes[dir]
-	if l == nil {
-		l = &lane{Direction: dir, key: laneKey(n.seed, dir)}
-		n.lanes[dir] = l
-	}
-	return l
+	return n.outside().host(addr)
 }
 
 // now is the time that lanes and flights are measured in.
 func (n *Network) now() time.Duration { return time.Since(n.born) }
 
-// send puts one packet on its lane. The caller holds n.mu.
-func (n *Network) send(from, to netip.AddrPort, payload []byte) {
-	l := n.lane(from.Addr(), to.Addr())
-	for copyNo, a := range l.carry(n.now(), n.linkOf(l), payload) {
-		n.launch(&flight{
-			due:     a.due,
-			lane:    l,
-			serial:  l.count.Sent*maxCopies + uint64(copyNo),
-			from:    from,
-			to:      to,
-			payload: a.payload,
-		})
+// send puts one packet of h on its lane. The caller holds n.mu.
+func (n *Network) send(h *Host, from, to netip.AddrPort, payload []byte) {
+	f := flight{sent: n.now(), sender: h, from: from, to: to, payload: payload}
+	fate := n.route(&f)
+	count := &f.lane.count
+	count.Sent++
+	count.SentBytes += uint64(len(payload))
+	if fate != Delivered {
+		n.settle(&f, fate)
+		return
 	}
+	arrivals, copies, fate := f.lane.carry(f.sent, n.linkOf(f.lane), payload)
+	if fate != Delivered {
+		n.settle(&f, fate)
+		return
+	}
+	for i, a := range arrivals[:copies] {
+		g := f
+		g.due, g.payload, g.damaged = a.due, a.payload, a.damaged
+		g.serial = count.Sent*maxCopies + uint64(i)
+		n.launch(g)
+	}
+}
+
+// route finds the lane of what its sender has sent, through a NAT if need be,
+// which changes where it comes from. It fails if the NAT does. The caller
+// holds n.mu.
+func (n *Network) route(f *flight) (fate Fate) {
+	home := f.sender.area
+	if home.nat == nil || home.hosts[f.to.Addr()] != nil {
+		f.lane = home.lane(f.from.Addr(), f.to.Addr())
+		return Delivered
+	}
+	port, ok := home.nat.outbound(f.sent, f.from, f.to)
+	f.from = netip.AddrPortFrom(home.nat.addr, port)
+	f.lane = n.outside().lane(f.from.Addr(), f.to.Addr())
+	if !ok {
+		return DroppedNAT
+	}
+	return Delivered
 }
 
 // arrive hands a packet to the socket that it is for. The caller holds n.mu.
 func (n *Network) arrive(f *flight) {
-	count := &f.lane.count
-	count.InFlight--
+	a, to, ok := n.resolve(f)
+	if !ok {
+		n.land(f, DroppedNAT)
+		return
+	}
+	if a.nat != f.lane.area.nat {
+		a.nat.passed(n.now(), f.from, f.to.Port())
+	}
 	var s *socket
-	if h := n.hosts[f.to.Addr()]; h != nil {
-		s = h.sockets[f.to.Port()]
+	if h := a.hosts[to.Addr()]; h != nil {
+		s = h.sockets[to.Port()]
 	}
 	switch {
 	case s == nil:
-		count.Dropped.NoSocket++
+		n.land(f, DroppedNoSocket)
 	case !s.in.put(datagram{from: f.from, payload: f.payload}):
-		count.Dropped.Buffer++
+		n.land(f, DroppedBuffer)
 	default:
-		count.Delivered++
-		count.DeliveredBytes += uint64(len(f.payload))
+		n.land(f, Delivered)
 	}
+}
+
+// resolve returns where a packet goes at the end of its lane: a NAT there
+// forwards it. It returns false if the NAT does not. The caller holds n.mu.
+func (n *Network) resolve(f *flight) (*area, netip.AddrPort, bool) {
+	if f.lane.area.nat == nil {
+		if g := n.nats[f.to.Addr()]; g != nil {
+			to, ok := g.inbound(n.now(), f.from, f.to.Port())
+			return g.area, to, ok
+		}
+	}
+	return f.lane.area, f.to, true
+}
+
+// receiver returns the host that a packet would reach now, nil for none. The
+// caller holds n.mu.
+func (n *Network) receiver(f *flight) *Host {
+	a, to, ok := n.resolve(f)
+	if !ok {
+		return nil
+	}
+	return a.hosts[to.Addr()]
 }
 
 // opError is err as the sockets of package net report it.

@@ -32,18 +32,23 @@ const (
 // A socket is what [Host.Listen] returns.
 type socket struct {
 	host    *Host
-	addr    netip.AddrPort
+	port    uint16
+	family  int // the bits of an address of its family
 	in      *inbox
 	readBy  *deadline
 	writeBy *deadline
 	done    chan struct{} // closed by release, once
 
-	state socketState // guarded by Network.mu
+	// Network.mu guards the rest.
+	state socketState
+	addr  netip.Addr // of its host, while the socket is open
 }
 
-func newSocket(h *Host, addr netip.AddrPort) *socket {
+func newSocket(h *Host, addr netip.Addr, port uint16) *socket {
 	return &socket{
 		host:    h,
+		port:    port,
+		family:  addr.BitLen(),
 		addr:    addr,
 		in:      newInbox(),
 		readBy:  newDeadline(),
@@ -103,7 +108,7 @@ func (s *socket) destination(addr net.Addr) (netip.AddrPort, error) {
 	to := udp.AddrPort()
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	switch {
-	case to.Addr().BitLen() != s.addr.Addr().BitLen():
+	case to.Addr().BitLen() != s.family:
 		return netip.AddrPort{}, &net.AddrError{Err: "not of the socket's address family", Addr: addr.String()}
 	case to.Port() == 0:
 		return netip.AddrPort{}, os.NewSyscallError("sendto", syscall.EINVAL)
@@ -127,7 +132,7 @@ func (s *socket) transmit(to netip.AddrPort, p []byte) error {
 	case socketGhost:
 		return nil // not even counted: it would shift the ordinals of the host's next life
 	}
-	n.send(s.addr, to, slices.Clone(p))
+	n.send(s.host, netip.AddrPortFrom(s.addr, s.port), to, slices.Clone(p))
 	return nil
 }
 
@@ -174,8 +179,13 @@ func (s *socket) released() bool {
 	}
 }
 
-// LocalAddr returns the *net.UDPAddr of the socket.
-func (s *socket) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(s.addr) }
+// LocalAddr returns the *net.UDPAddr that the socket has now, or had last.
+func (s *socket) LocalAddr() net.Addr {
+	n := s.host.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.addr, s.port))
+}
 
 // SetDeadline sets both deadlines.
 func (s *socket) SetDeadline(t time.Time) error {
