@@ -52,9 +52,11 @@ func (q *flights) Pop() any {
 
 // launch sends a flight off. The caller holds n.mu.
 func (n *Network) launch(plan flight) {
-	f := new(flight)
+	var f *flight
 	if last := len(n.landed) - 1; last >= 0 {
 		f, n.landed = n.landed[last], n.landed[:last]
+	} else {
+		f = new(flight)
 	}
 	*f = plan
 	f.lane.count.InFlight++
