@@ -2,14 +2,13 @@ package peertest
 
 import (
 	"cmp"
-	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
+	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/cryptotest"
@@ -18,7 +17,6 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/peer"
-	"ckt.local/transport/identity"
 	"ckt.local/transport/simnet"
 )
 
@@ -47,6 +45,7 @@ const (
 	defaultSimLatency = 20 * time.Millisecond
 	defaultSimLimit   = 24 * time.Hour
 	simPort           = 4242
+	simTrace          = 200_000 // packets that are kept for a test that fails
 
 	// quicEpoch is how old a bubble has to be before quic-go and TLS work in
 	// it: bubbles begin in the year 2000, when no certificate is valid, and
@@ -55,8 +54,8 @@ const (
 )
 
 // A Sim is a world of simulated time: hosts with nodes on a network whose
-// faults the test decides about. Its methods, and those of its hosts, are for
-// the goroutine of the test.
+// faults the test decides about. What changes it, and its hosts, is for the
+// goroutine of the test.
 type Sim struct {
 	// Network is what the hosts are on. Everything it can do to addresses and
 	// links may be done to it.
@@ -66,8 +65,9 @@ type Sim struct {
 	seed uint64
 	cfg  SimConfig
 
-	mu    sync.Mutex // guards hosts: policies ask from everywhere
+	mu    sync.Mutex // guards what follows: policies ask from everywhere
 	hosts []*SimHost
+	cuts  map[[2]*SimHost]bool
 }
 
 // NewSim makes a world without hosts, in the bubble of testing/synctest that
@@ -93,8 +93,9 @@ func (cfg SimConfig) NewSim(t testing.TB, seed uint64) *Sim {
 	if cfg.Link == (simnet.Link{}) {
 		cfg.Link.Latency = defaultSimLatency
 	}
-	s := &Sim{Network: simnet.New(seed), t: t, seed: seed, cfg: cfg}
+	s := &Sim{Network: simnet.New(seed), t: t, seed: seed, cfg: cfg, cuts: make(map[[2]*SimHost]bool)}
 	s.Network.SetDefault(cfg.Link)
+	s.Network.Record(simTrace)
 	watchdog := time.AfterFunc(cmp.Or(cfg.Limit, defaultSimLimit), func() {
 		t.Errorf("peertest: the test is not over after %v of simulated time", cmp.Or(cfg.Limit, defaultSimLimit))
 		s.Network.Close()
@@ -136,76 +137,89 @@ func seedRandom(t testing.TB, seed uint64) {
 
 func (s *Sim) close() {
 	for _, h := range s.Hosts() {
-		if h.node == nil {
+		n := h.Node()
+		if n == nil {
 			continue
 		}
-		err := h.node.Close()
-		if stop, ok := errors.AsType[*peer.StopError](err); ok {
+		if stop, ok := errors.AsType[*peer.StopError](n.Close()); ok {
 			s.t.Errorf("peertest: closing %v: %v", h, stop)
 		}
 	}
 	s.Network.Close()
+	if s.t.Failed() {
+		s.keepTrace()
+	}
+}
+
+// keepTrace writes down what went over the network.
+func (s *Sim) keepTrace() {
+	file := filepath.Join(s.t.ArtifactDir(), "network.txt")
+	f, err := os.Create(file)
+	if err == nil {
+		err = errors.Join(s.Network.Trace().Dump(f), f.Close())
+	}
+	if err != nil {
+		s.t.Logf("peertest: keeping the trace of the network: %v", err)
+		return
+	}
+	s.t.Logf("peertest: what went over the network is in %s (go test -artifacts keeps it)", file)
 }
 
 // Hosts returns the hosts in the order in which they were made.
 func (s *Sim) Hosts() []*SimHost {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]*SimHost(nil), s.hosts...)
+	return slices.Clone(s.hosts)
 }
 
 // Partition cuts both ways between two hosts, until Rejoin. What is on the way
 // is lost.
-func (s *Sim) Partition(a, b *SimHost) { s.Network.Partition(a.addr, b.addr) }
+func (s *Sim) Partition(a, b *SimHost) {
+	s.Cut(a, b)
+	s.Cut(b, a)
+}
 
 // Rejoin undoes Partition and Cut between two hosts.
-func (s *Sim) Rejoin(a, b *SimHost) { s.Network.Rejoin(a.addr, b.addr) }
+func (s *Sim) Rejoin(a, b *SimHost) {
+	s.Heal(a, b)
+	s.Heal(b, a)
+}
 
-// Cut cuts the way of packets from one host to another, but not back.
-func (s *Sim) Cut(from, to *SimHost) { s.Network.Cut(from.addr, to.addr) }
+// Cut cuts the way of packets from one host to another, but not back. Unlike
+// the cuts of Sim.Network it stays between the two when they move.
+func (s *Sim) Cut(from, to *SimHost) { s.setCut(from, to, true) }
 
 // Heal undoes Cut.
-func (s *Sim) Heal(from, to *SimHost) { s.Network.Heal(from.addr, to.addr) }
+func (s *Sim) Heal(from, to *SimHost) { s.setCut(from, to, false) }
 
-// A SimHost is a machine in a simulated world. A node runs on it, which may be
-// killed and started again.
-type SimHost struct {
-	sim   *Sim
-	index int
-	key   *identity.Key
-	setup func(n *peer.Node)
-	addr  netip.Addr
-	node  *peer.Node // nil while the host is down
-}
-
-// NewHost makes the next host, 10.0.0.1 and so on, and starts a node on it.
-// The nodes of a world may do everything on one another, unless
-// SimConfig.Adjust says otherwise.
-//
-// setup is called for each node that is started on the host, to register
-// services and to start peers; it may be nil.
-func (s *Sim) NewHost(setup func(n *peer.Node)) *SimHost {
-	s.t.Helper()
-	i := len(s.Hosts())
-	h := &SimHost{sim: s, index: i, key: s.key(i), setup: setup, addr: Host(i)}
+func (s *Sim) setCut(from, to *SimHost, cut bool) {
 	s.mu.Lock()
-	s.hosts = append(s.hosts, h)
+	s.cuts[[2]*SimHost{from, to}] = cut
 	s.mu.Unlock()
-	h.Start()
-	return h
+	if cut {
+		s.Network.Cut(from.Addr(), to.Addr())
+	} else {
+		s.Network.Heal(from.Addr(), to.Addr())
+	}
 }
 
-// key is the key of host i.
-func (s *Sim) key(i int) *identity.Key {
-	var in [16]byte
-	binary.BigEndian.PutUint64(in[:], s.seed)
-	binary.BigEndian.PutUint64(in[8:], uint64(i))
-	seed := sha256.Sum256(in[:])
-	key, err := identity.NewKey(ed25519.NewKeyFromSeed(seed[:]))
-	if err != nil {
-		s.t.Fatalf("peertest: key of host %d: %v", i, err)
+// recut moves the cuts of a host from where it was to where it is.
+func (s *Sim) recut(h *SimHost, was netip.Addr) {
+	s.mu.Lock()
+	cuts := maps.Clone(s.cuts)
+	s.mu.Unlock()
+	for pair, cut := range cuts {
+		from, to := pair[0], pair[1]
+		switch {
+		case !cut:
+		case from == h:
+			s.Network.Heal(was, to.Addr())
+			s.Network.Cut(h.Addr(), to.Addr())
+		case to == h:
+			s.Network.Heal(from.Addr(), was)
+			s.Network.Cut(from.Addr(), h.Addr())
+		}
 	}
-	return key
 }
 
 // authorize allows the hosts of the world everything.
@@ -216,91 +230,4 @@ func (s *Sim) authorize(r peer.Request) error {
 		}
 	}
 	return fmt.Errorf("peertest: %v is no host of this world", r.Node)
-}
-
-// String names the host by its number and address.
-func (h *SimHost) String() string { return fmt.Sprintf("host %d at %v", h.index, h.addr) }
-
-// Index is the host's number: 0 for the first one of its world.
-func (h *SimHost) Index() int { return h.index }
-
-// Addr is the address that the host has just now.
-func (h *SimHost) Addr() netip.Addr { return h.addr }
-
-// Node is the node that runs on the host just now, nil after Kill.
-func (h *SimHost) Node() *peer.Node { return h.node }
-
-// URL is the URL of any peer of a service on the host, or of the host's node if
-// service is empty, at the address that the host has just now.
-func (h *SimHost) URL(service string) string {
-	at := netip.AddrPortFrom(h.addr, simPort)
-	return peer.URL{Node: h.key.ID(), Addr: at.String(), Service: service}.String()
-}
-
-// StartPeer starts a peer of a service on the host's node, for as long as the
-// node lives.
-func (h *SimHost) StartPeer(service string) *peer.LocalPeer {
-	h.sim.t.Helper()
-	p, err := h.node.PeerAPI.StartLocalPeer(context.Background(), service)
-	if err != nil {
-		h.sim.t.Fatalf("peertest: starting %q on %v: %v", service, h, err)
-	}
-	return p
-}
-
-// Start starts a node on a host whose node was killed or stopped. It is another
-// process: it has the same key and address, and knows nothing of the one
-// before.
-func (h *SimHost) Start() {
-	t := h.sim.t
-	t.Helper()
-	if h.node != nil {
-		t.Fatalf("peertest: %v has a node", h)
-	}
-	socket, err := h.sim.Network.Host(h.addr).Listen(simPort)
-	if err != nil {
-		t.Fatalf("peertest: socket of %v: %v", h, err)
-	}
-	cfg := peer.Config{
-		PacketConn: socket,
-		Identity:   h.key,
-		Authorize:  h.sim.authorize,
-		Circuit:    h.sim.cfg.Circuit,
-		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)).With("host", h.index),
-	}
-	if h.sim.cfg.Adjust != nil {
-		h.sim.cfg.Adjust(h, &cfg)
-	}
-	if h.node, err = peer.NewNode(cfg); err != nil {
-		t.Fatalf("peertest: node of %v: %v", h, err)
-	}
-	if h.setup != nil {
-		h.setup(h.node)
-	}
-}
-
-// Kill ends the host's node as a power cut does: it says good-bye to nobody,
-// and packets to it go nowhere until Start. To its services it looks as if the
-// node had been closed; what they do about that reaches nobody.
-func (h *SimHost) Kill() {
-	if h.node == nil {
-		return
-	}
-	h.sim.Network.Host(h.addr).Vanish()
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	h.node.Shutdown(now) // what it says is of no interest to the dead
-	h.node = nil
-}
-
-// Stop closes the host's node in the ordinary way, see [peer.Node.Close].
-func (h *SimHost) Stop() {
-	h.sim.t.Helper()
-	if h.node == nil {
-		return
-	}
-	if err := h.node.Close(); err != nil {
-		h.sim.t.Errorf("peertest: closing %v: %v", h, err)
-	}
-	h.node = nil
 }
