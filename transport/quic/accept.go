@@ -35,6 +35,9 @@ func (e *Endpoint) acceptLoop() {
 func (e *Endpoint) serve(qc *quicgo.Conn) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.HandshakeTimeout)
 	defer cancel()
+	if qc.Context().Err() != nil {
+		return // its dialler has another one
+	}
 	err := e.handshake(ctx, qc)
 	if err == nil {
 		return

@@ -65,8 +65,8 @@ type Config struct {
 	// negative: never.
 	KeepAlive time.Duration
 
-	// HandshakeTimeout bounds the QUIC handshake and the hello, each.
-	// Default 5 s.
+	// HandshakeTimeout is how long a QUIC handshake may stand still (it may
+	// take twice as long), and how long the hello may take. Default 5 s.
 	HandshakeTimeout time.Duration
 
 	// MaxStreams is how many streams of one Conn the other side may have open

@@ -253,7 +253,9 @@ func (e *Endpoint) tryWhileBusy(ctx context.Context, a *attempt, replace uint64)
 
 // try makes one connection and brings it to the point where it is the Conn.
 func (e *Endpoint) try(ctx context.Context, a *attempt, replace uint64) error {
-	qc, err := e.tr.Dial(ctx, a.addr, e.dialTLS(a.addr, a.pin), e.qconf)
+	r := e.newRace(a)
+	defer r.done()
+	qc, err := r.run(ctx)
 	if err != nil {
 		return err
 	}

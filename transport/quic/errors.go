@@ -116,6 +116,13 @@ func refused(err error) bool {
 	return ok && te.Remote && te.ErrorCode == quicgo.ConnectionRefused
 }
 
+// timedOut reports whether a handshake has ended because nobody answered.
+func timedOut(err error) bool {
+	_, idle := errors.AsType[*quicgo.IdleTimeoutError](err)
+	_, late := errors.AsType[*quicgo.HandshakeTimeoutError](err)
+	return idle || late
+}
+
 // streamError translates what a call on a stream of c has returned.
 func (c *conn) streamError(err error) error {
 	if err == nil || err == io.EOF {

@@ -277,12 +277,7 @@ func TestConnsOfOneKey(t *testing.T) {
 
 func TestBusyServerIsAskedAgain(t *testing.T) {
 	e := endpoint(t)
-	occupy := func(n int) {
-		e.arrivals.mu.Lock()
-		defer e.arrivals.mu.Unlock()
-		e.arrivals.shaking += n
-	}
-	occupy(maxHandshakes)
+	e.Occupy(maxHandshakes)
 	a := endpointWith(t, Config{HandshakeTimeout: 300 * time.Millisecond})
 	if _, err := a.Dial(within(t, 20*time.Second), e.Addr().String(), e.Key()); !errors.Is(err, transport.ErrUnreachable) {
 		t.Errorf("Dial of a server that has no place: %v, want ErrUnreachable", err)
@@ -290,7 +285,7 @@ func TestBusyServerIsAskedAgain(t *testing.T) {
 	if _, err := a.Dial(within(t, 100*time.Millisecond), e.Addr().String(), e.Key()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Dial with little time: %v, want DeadlineExceeded", err)
 	}
-	time.AfterFunc(500*time.Millisecond, func() { occupy(-maxHandshakes) })
+	time.AfterFunc(500*time.Millisecond, func() { e.Occupy(-maxHandshakes) })
 	if _, err := endpoint(t).Dial(within(t, 20*time.Second), e.Addr().String(), e.Key()); err != nil {
 		t.Errorf("Dial of a server that gets a place: %v", err)
 	}
