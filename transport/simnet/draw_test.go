@@ -24,6 +24,10 @@ func TestDrawsArePinned(t *testing.T) {
 		{"place", d.bits(drawPlace), 0x1ae0ba446371cacb},
 		{"mask", d.bits(drawMask), 0x5a981a2d61748003},
 		{"second copy", uint64(d.again()), 0x2ec5d4060e5677ae},
+		{"burst", d.bits(drawBurst), 0xb0b4c7a2c7b1ca},
+		{"end of a burst", d.bits(drawBurstEnd), 0x490186aae079a87f},
+		{"loss in a burst", d.bits(drawBurstLoss), 0xbee222731eebe9df},
+		{"reorder", d.bits(drawReorder), 0x1db9a6fd1333ae2b},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("%s: %#x, want %#x", tc.name, tc.got, tc.want)
