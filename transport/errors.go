@@ -62,6 +62,11 @@ var (
 	// it has stopped answering, or has restarted and no longer knows the Conn.
 	ErrLost = errors.New("transport: connection lost")
 
+	// ErrReset: the other side answers, and no longer knows the Conn: its
+	// process has restarted, or has given the Conn up and was not heard. What
+	// matches it matches ErrLost too.
+	ErrReset = errors.New("transport: the other side does not know the connection any more")
+
 	// ErrSelf: the address that was dialled is the endpoint's own. Another
 	// endpoint with the same key is somebody else.
 	ErrSelf = errors.New("transport: that address is this endpoint itself")

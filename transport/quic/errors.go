@@ -38,6 +38,9 @@ func connError(err, local error) error {
 	if te, ok := errors.AsType[*quicgo.TransportError](err); ok && te.Remote {
 		return &transport.RemoteError{Code: transportCode(te.ErrorCode), Reason: cut(te.ErrorMessage)}
 	}
+	if _, ok := errors.AsType[*quicgo.StatelessResetError](err); ok {
+		return fmt.Errorf("%w: %w: %w", transport.ErrLost, transport.ErrReset, err)
+	}
 	return fmt.Errorf("%w: %w", transport.ErrLost, err)
 }
 

@@ -50,6 +50,9 @@ func TestConnError(t *testing.T) {
 		if errors.Is(test.want, transport.ErrLost) && !errors.Is(got, test.err) {
 			t.Errorf("%s: %v does not say what has happened", test.name, got)
 		}
+		if _, reset := test.err.(*quicgo.StatelessResetError); errors.Is(got, transport.ErrReset) != reset {
+			t.Errorf("%s: %v is ErrReset: %v", test.name, got, !reset)
+		}
 	}
 }
 

@@ -203,11 +203,11 @@ func TestRestart(t *testing.T) {
 					t.Fatal(err)
 				}
 				began := time.Now()
-				s.Write(make([]byte, 100))
-				if err := cause(t, cb, 20); !errors.Is(err, transport.ErrLost) {
-					t.Errorf("%s writes: the old Conn ended with %v, want ErrLost", whoDials, err)
+				s.Write(make([]byte, 64))
+				if err := cause(t, cb, 20); !errors.Is(err, transport.ErrLost) || !errors.Is(err, transport.ErrReset) {
+					t.Errorf("%s writes: the old Conn ended with %v, want ErrLost and ErrReset", whoDials, err)
 				}
-				if took := time.Since(began); took > 5*time.Second {
+				if took := time.Since(began); took > 2*time.Second {
 					t.Errorf("it took %v to notice the restart", took)
 				}
 				cb2, ca2 = join(t, b, a2)
