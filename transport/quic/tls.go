@@ -15,18 +15,22 @@ import (
 // alpn carries the protocol's major version.
 const alpn = "ckt/1"
 
-// Flow control. A stream's window stands above the 1 MiB that a circuit keeps
-// outstanding, so that QUIC never limits a circuit, and the connection's above
-// several streams that nobody reads, so that these do not stall the others.
+// Flow control. A path of 1 Gbit/s and 100 ms holds 12.5 MB. A window that is
+// read at once grows to what keeps such a path full (QUIC opens it again when a
+// quarter is used), and stands above the 16 MiB that a circuit may keep
+// outstanding, so that QUIC never limits a circuit. The connection's stands
+// above one such stream and several that nobody reads, so that these do not
+// stall the others.
 const (
-	streamWindow     = 2 << 20
-	maxStreamWindow  = 6 << 20
-	connectionWindow = 15 << 20
+	streamWindow        = 2 << 20
+	maxStreamWindow     = 20 << 20
+	connectionWindow    = 15 << 20
+	maxConnectionWindow = 32 << 20
 
 	// crowdedWindow is what an inbound connection starts with while there are
 	// many that are not open: nobody has judged those, and each may fill its
-	// window. One circuit that waits for its yes does not fill it. It grows to
-	// connectionWindow as it is used.
+	// window. One circuit that waits for its yes does not fill it. All windows
+	// grow only as they are read, and what is not open is not read.
 	crowdedWindow = 3 << 20
 )
 
@@ -93,7 +97,7 @@ func quicConfig(cfg Config) *quicgo.Config {
 		InitialStreamReceiveWindow:     streamWindow,
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		InitialConnectionReceiveWindow: connectionWindow,
-		MaxConnectionReceiveWindow:     connectionWindow,
+		MaxConnectionReceiveWindow:     maxConnectionWindow,
 		MaxIncomingStreams:             cfg.MaxStreams,
 		MaxIncomingUniStreams:          -1,
 	}
