@@ -1,5 +1,9 @@
 # make check    everything that must hold before a commit
 # make test     all tests (.ci/test)
+# make sim      the simulation campaign: 200 seeds, and 200 with the race detector
+# make sim-night    the same with 10,000 and 1,000 seeds, from SIMFIRST on
+# make sim-mutants  planted bugs, which the campaign has to find
+# make sim-same     twenty seeds, twenty times each: do they run the same way?
 # make fuzz     every fuzz target with FUZZN inputs
 # make generate the generated files, anew
 #
@@ -8,8 +12,11 @@
 .POSIX:
 .SUFFIXES:
 .PHONY: check fmt vet lint fix generated generate arch docs test fuzz fuzz-smoke
+.PHONY: sim sim-night sim-mutants sim-same
 
 FUZZN    = 1000000x
+SIMFIRST = 1
+SIM      = go test -count=1 -timeout 0 -v -artifacts -outputdir bin
 GOFILES  = find . -name '*.go' ! -path './bin/*' ! -path '*/testdata/*'
 GENFILES = find . \( -name '*_gen.go' -o -name '*_gen_test.go' \) ! -path './bin/*'
 
@@ -61,6 +68,26 @@ docs:
 
 test:
 	@.ci/test
+
+# Failed seeds leave what has happened in bin/_artifacts.
+sim:
+	@echo "make sim"
+	@mkdir -p bin
+	@$(SIM) -run '^TestCampaign$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=200
+	@$(SIM) -run '^TestCampaign$$' -race ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=200
+
+sim-night:
+	@mkdir -p bin
+	@$(SIM) -run '^TestCampaign$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=10000
+	@$(SIM) -run '^TestCampaign$$' -race ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=1000
+
+sim-mutants:
+	@mkdir -p bin
+	@$(SIM) -tags plant -run '^TestCampaign$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=1000
+	@$(SIM) -tags plant -run '^TestCampaignFindsPlantedBugs$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=1000
+
+sim-same:
+	@$(SIM) -run '^TestCampaignSameTrace$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=20 -sim.same=20
 
 fuzz-smoke:
 	@.ci/fuzz 20000x
