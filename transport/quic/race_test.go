@@ -45,7 +45,7 @@ func TestOneHandshakeSaysHello(t *testing.T) {
 		inSim(t, link, func(t *testing.T, n *simnet.Network) {
 			var asked atomic.Int32
 			a := simListen(t, n, alice, generate(t))
-			b := simListenConfig(t, n, bob, quic.Config{Key: generate(t), Authorize: func(ed25519.PublicKey, net.Addr) error {
+			b := simListenOn(t, n.Host(bob), quic.Config{Key: generate(t), Authorize: func(ed25519.PublicKey, net.Addr) error {
 				asked.Add(1)
 				return nil
 			}})

@@ -33,16 +33,21 @@ func inSim(t *testing.T, link simnet.Link, test func(t *testing.T, n *simnet.Net
 // simListen makes an endpoint on a host. The caller closes it.
 func simListen(t *testing.T, n *simnet.Network, at netip.Addr, k *identity.Key) *quic.Endpoint {
 	t.Helper()
-	return simListenConfig(t, n, at, quic.Config{Key: k, Authorize: everybody})
+	return simListenOn(t, n.Host(at), quic.Config{Key: k})
 }
 
-func simListenConfig(t *testing.T, n *simnet.Network, at netip.Addr, cfg quic.Config) *quic.Endpoint {
+// simListenOn is simListen with a configuration; everybody may connect if it
+// does not say who.
+func simListenOn(t *testing.T, h *simnet.Host, cfg quic.Config) *quic.Endpoint {
 	t.Helper()
-	pc, err := n.Host(at).Listen(simPort)
+	pc, err := h.Listen(simPort)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Conn = pc
+	if cfg.Authorize == nil {
+		cfg.Authorize = everybody
+	}
 	e, err := quic.Listen(cfg)
 	if err != nil {
 		t.Fatal(err)
