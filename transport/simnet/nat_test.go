@@ -184,6 +184,9 @@ func TestNATMappingTimeout(t *testing.T) {
 					if again := h.out(t, h.server); (again == hole) != tc.lives {
 						t.Errorf("the port was %v and is %v", hole, again)
 					}
+					if !tc.lives && h.in(t, h.server, hole) {
+						t.Error("the new mapping has the old port as well")
+					}
 				})
 			})
 		}
@@ -235,10 +238,12 @@ func TestNATMove(t *testing.T) {
 		eachFamily(t, simnet.NATConfig{Kind: kind}, func(t *testing.T, h *house) {
 			hole, old := h.out(t, h.server), h.nat.Addr()
 			send(t, h.server, hole, "in flight")
+			send(t, h.server, addrPort(h.other.LocalAddr()), "elsewhere")
 			if err := h.nat.Move(old.Next()); err != nil || h.nat.Addr() != old.Next() {
 				t.Fatalf("moving to %v: %v, %v", old.Next(), h.nat.Addr(), err)
 			}
 			wantSilence(t, "it is lost", h.inside)
+			wantFrom(t, "it has no part in it", h.other, "elsewhere", h.far)
 			if h.in(t, h.server, hole) || h.in(t, h.server, netip.AddrPortFrom(old.Next(), hole.Port())) {
 				t.Error("an old mapping lets in")
 			}
@@ -251,6 +256,7 @@ func TestNATMove(t *testing.T) {
 			if err := h.nat.Move(old); err != nil {
 				t.Errorf("moving back: %v", err)
 			}
+			hole = h.out(t, h.server)
 			if err := h.nat.Move(old); err != nil {
 				t.Errorf("moving to where it is: %v", err)
 			}

@@ -23,11 +23,13 @@ func TestPrivateNetworksAreApart(t *testing.T) {
 		n.SetDefault(simnet.Link{Latency: 10 * ms})
 		a, b := natAt(t, n, publicA, simnet.NATConfig{}), natAt(t, n, publicB, simnet.NATConfig{})
 		a1, b1 := listenOn(t, a.Host(first), port), listenOn(t, b.Host(first), port)
-		a2 := listenOn(t, a.Host(second), port)
+		a2, a3 := listenOn(t, a.Host(second), port), listenOn(t, a.Host(publicB), port)
 
 		write(t, a2, first, "home")
 		expect(t, "the way inside is perfect", listen(t, a1, time.Second), receipt{0, "home"})
 		expect(t, "the other NAT has such an address too", listen(t, b1, time.Second))
+		write(t, a2, publicB, "a box's address")
+		expect(t, "a private address may be public elsewhere", listen(t, a3, time.Second), receipt{0, "a box's address"})
 		write(t, b1, second, "nobody")
 		expect(t, "an address that nobody has inside is none of another NAT's", listen(t, a2, time.Second))
 		if got := counters(n, publicB, second).Dropped; got != (simnet.Drops{NoSocket: 1}) {
@@ -236,5 +238,37 @@ func TestNATRunsOutOfPorts(t *testing.T) {
 		c := open(t, n, carol)
 		write(t, a, carol, "x")
 		expect(t, "expired mappings make room", listen(t, c, time.Second), receipt{0, "x"})
+	})
+}
+
+// With tens of thousands of ports taken, chance alone would not keep those of
+// before and after a reboot apart.
+func TestNATRebootTakesNoOldPort(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, n *simnet.Network) {
+		g := natAt(t, n, publicA, simnet.NATConfig{Kind: simnet.Symmetric})
+		a := listenOn(t, g.Host(first), port)
+		ports := func() map[uint16]bool {
+			n.Record(-1)
+			for i := range 20_000 {
+				send(t, a, netip.AddrPortFrom(carol, uint16(1+i)), "x")
+			}
+			time.Sleep(time.Second)
+			used := map[uint16]bool{}
+			for _, e := range n.Trace() {
+				used[e.From.Port()] = true
+			}
+			return used
+		}
+		before := ports()
+		g.Reboot()
+		after := ports()
+		if len(before) != 20_000 || len(after) != 20_000 {
+			t.Errorf("%d and %d ports, want 20000", len(before), len(after))
+		}
+		for p := range after {
+			if before[p] {
+				t.Fatalf("port %d again", p)
+			}
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -54,6 +55,7 @@ func TestQUICBehindNAT(t *testing.T) {
 					})
 					dropped := counters(n, server, g.Addr()).Dropped
 					survive("an idle hour, with keep-alives", func() { time.Sleep(time.Hour) })
+					synctest.Wait() // for the last packets
 					if got := counters(n, server, g.Addr()).Dropped; got != dropped {
 						t.Errorf("keep-alives have not kept the mapping: %+v, then %+v", dropped, got)
 					}

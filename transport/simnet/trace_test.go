@@ -255,34 +255,43 @@ func TestFingerprint(t *testing.T) {
 // One byte more, one nanosecond later, another port: each is another
 // fingerprint, of that direction alone.
 func TestFingerprintSeesAll(t *testing.T) {
-	play := func(change func(n *simnet.Network) (payload string, from uint16)) (print, there, elsewhere uint64) {
+	type packet struct {
+		payload  string
+		from, to uint16
+	}
+	usual := packet{"x", 1, port}
+	play := func(change func(n *simnet.Network) packet) (print, there, elsewhere uint64) {
 		bubble(t, 1, func(t *testing.T, n *simnet.Network) {
-			payload, from := change(n)
+			n.SetDefault(simnet.Link{Latency: 2})
 			open(t, n, bob)
-			s := listenOn(t, n.Host(alice), from)
+			listenOn(t, n.Host(bob), port+1)
 			write(t, open(t, n, carol), bob, "constant")
-			write(t, s, bob, payload)
+			p := change(n)
+			send(t, listenOn(t, n.Host(alice), p.from), netip.AddrPortFrom(bob, p.to), p.payload)
 			time.Sleep(time.Second)
 			synctest.Wait()
 			print, there, elsewhere = n.Fingerprint(), counters(n, alice, bob).Trace, counters(n, carol, bob).Trace
 		})
 		return print, there, elsewhere
 	}
-	print, there, elsewhere := play(func(*simnet.Network) (string, uint16) { return "x", 1 })
+	print, there, elsewhere := play(func(*simnet.Network) packet { return usual })
 	if print != there+elsewhere || there == 0 || elsewhere == 0 {
 		t.Errorf("the whole is %#x, its parts %#x and %#x", print, there, elsewhere)
 	}
-	for name, change := range map[string]func(n *simnet.Network) (string, uint16){
-		"length": func(*simnet.Network) (string, uint16) { return "xx", 1 },
-		"port":   func(*simnet.Network) (string, uint16) { return "x", 2 },
-		"arrival": func(n *simnet.Network) (string, uint16) {
-			n.SetLink(alice, bob, simnet.Link{Latency: 1})
-			return "x", 1
-		},
-		"fate": func(n *simnet.Network) (string, uint16) {
-			n.SetLink(alice, bob, simnet.Link{Loss: 1})
-			return "x", 1
-		},
+	on := func(l simnet.Link, pause time.Duration) func(n *simnet.Network) packet {
+		return func(n *simnet.Network) packet {
+			n.SetLink(alice, bob, l)
+			time.Sleep(pause)
+			return usual
+		}
+	}
+	for name, change := range map[string]func(n *simnet.Network) packet{
+		"length":    func(*simnet.Network) packet { return packet{"xx", 1, port} },
+		"from port": func(*simnet.Network) packet { return packet{"x", 2, port} },
+		"to port":   func(*simnet.Network) packet { return packet{"x", 1, port + 1} },
+		"arrival":   on(simnet.Link{Latency: 3}, 0),
+		"departure": on(simnet.Link{Latency: 1}, 1),
+		"fate":      on(simnet.Link{Loss: 1}, 0),
 	} {
 		otherPrint, otherThere, otherElsewhere := play(change)
 		if otherPrint == print || otherThere == there || otherElsewhere != elsewhere {
@@ -290,7 +299,7 @@ func TestFingerprintSeesAll(t *testing.T) {
 				otherPrint, otherThere, otherElsewhere, print, there, elsewhere)
 		}
 	}
-	if p, _, _ := play(func(*simnet.Network) (string, uint16) { return "y", 1 }); p != print {
+	if p, _, _ := play(func(*simnet.Network) packet { return packet{"y", 1, port} }); p != print {
 		t.Errorf("the payload has made another fingerprint: %#x, %#x", p, print)
 	}
 }
