@@ -86,7 +86,9 @@ func TestTraceShowsEveryFate(t *testing.T) {
 // The trace agrees with the counters, its lines are what was asked for, and a
 // limit keeps the last ones.
 func TestTraceIsWhole(t *testing.T) {
+	var corrupted uint64
 	record := func(limit int) (trace simnet.Trace, total uint64) {
+		corrupted = 0
 		bubble(t, 42, func(t *testing.T, n *simnet.Network) {
 			n.SetDefault(rough)
 			n.Record(limit)
@@ -94,6 +96,7 @@ func TestTraceIsWhole(t *testing.T) {
 			trace = n.Trace()
 			for _, c := range n.Stats() {
 				total += c.Sent + c.Duplicated
+				corrupted += c.Corrupted
 			}
 		})
 		return trace, total
@@ -101,6 +104,14 @@ func TestTraceIsWhole(t *testing.T) {
 	all, total := record(-1)
 	if uint64(len(all)) != total || total < 1000 {
 		t.Fatalf("%d events of %d packets", len(all), total)
+	}
+	for _, e := range all {
+		if e.Damaged {
+			corrupted--
+		}
+	}
+	if corrupted != 0 {
+		t.Errorf("the counters have %d damaged packets more than the trace", int64(corrupted))
 	}
 	if none, _ := record(0); len(none) != 0 {
 		t.Errorf("%d events without recording", len(none))
