@@ -46,7 +46,7 @@ func lostRuns(t *testing.T, link simnet.Link, packets int, gap time.Duration) (r
 }
 
 func TestBurstsHaveTheirLength(t *testing.T) {
-	const packets, enter = 50_000, 0.005
+	const packets, enter = 20_000, 0.005
 	for _, length := range []float64{0, 1, 8, 40} {
 		t.Run(fmt.Sprint(length), func(t *testing.T) {
 			runs := lostRuns(t, simnet.Link{Burst: simnet.Burst{Enter: enter, Length: length}}, packets, 0)
