@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"ckt.local/transport"
 	"ckt.local/transport/identity"
 )
 
@@ -36,11 +35,10 @@ type Circuit struct {
 	remote   end // its peer is known once the circuit is open
 	names    names
 	accepted bool // the other side opened it
-	first    bool // serial 1 of what arrives is the opener's first fragment
+	first    bool // serial 1 of what the opener sends came with the opening
 	opened   time.Time
+	deadline time.Time // of the opening, at the opener
 	owner    Owner
-	stream   transport.Stream
-	fr       frameReader // owned by readLoop
 
 	reads, errs chan *Fragment
 	wake        chan struct{} // tells pump to look at the state again
@@ -60,14 +58,13 @@ type end struct {
 // names are the strings that every received fragment carries.
 type names struct{ circuit, local, remote string }
 
-func newCircuit(l *Link, s transport.Stream, id ID, local, remote end) *Circuit {
+func newCircuit(l *Link, id ID, local, remote end) *Circuit {
 	c := &Circuit{
 		link:    l,
 		id:      id,
 		local:   local,
 		remote:  remote,
 		opened:  time.Now(),
-		stream:  s,
 		reads:   make(chan *Fragment),
 		errs:    make(chan *Fragment),
 		wake:    make(chan struct{}, 1),
@@ -75,9 +72,10 @@ func newCircuit(l *Link, s transport.Stream, id ID, local, remote end) *Circuit 
 	}
 	c.Reads, c.Errors = c.reads, c.errs
 	c.Context, c.cancel = context.WithCancelCause(context.Background())
-	c.fr = frameReader{r: s, pool: &l.bufs, limit: l.cfg.MaxPayload + maxDataOverhead}
 	c.s.out.pool = &l.bufs
+	c.s.out.once = l.linger() == 0
 	c.s.out.credit = l.remote.Window
+	c.s.most, c.s.window = l.cfg.Window, l.cfg.Window
 	c.s.granted = uint64(l.cfg.Window)
 	c.setNames()
 	return c
@@ -121,7 +119,7 @@ func (c *Circuit) CloseWith(reason error) {
 			return
 		}
 		s.closed, s.closeWith, s.poke = true, reason, true
-		if !s.lost && s.fin == nil {
+		if !s.released && s.fin == nil {
 			s.timer = time.AfterFunc(lingerAfterClose, c.giveUp)
 		}
 		if s.pumping {
@@ -142,38 +140,14 @@ func (c *Circuit) isOpen() bool {
 func (c *Circuit) pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.s.lost || c.s.fin != nil {
+	if c.s.released || c.s.fin != nil {
 		return 0
 	}
 	return c.s.out.unacked()
 }
 
 // giveUp ends a closed circuit whose other side does not take what was sent.
-func (c *Circuit) giveUp() {
-	c.stream.Reset(transport.CodeClosed)
-	c.lose(ErrClosed)
-}
-
-// lose ends the attachment, and with it the circuit if nothing else has.
-func (c *Circuit) lose(err error) {
-	c.update(func(s *state) {
-		if s.lost {
-			return
-		}
-		s.lost, s.lostBy, s.poke = true, err, true
-		if s.opening != nil {
-			s.opening <- s.endOf() // has room for the one answer
-			s.opening = nil
-		}
-	})
-}
-
-// fault ends the attachment because the other side broke the protocol.
-func (c *Circuit) fault(err error) {
-	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
-	c.lose(err) // before the reader is told of the reset, and takes that for the cause
-	c.stream.Reset(transport.CodeProtocol)
-}
+func (c *Circuit) giveUp() { c.lose(ErrClosed) }
 
 // NewCircuit opens one more circuit between the same two peers, from this end,
 // and waits for the other side's yes for at most [Config.OpenTimeout]. Each
@@ -212,34 +186,3 @@ func (c *Circuit) LocalService() string { return c.local.service }
 
 // CircuitID names the circuit, the same at both ends.
 func (c *Circuit) CircuitID() string { return c.names.circuit }
-
-// Stats counts what went over a circuit.
-type Stats struct {
-	Opened                      time.Time
-	FragmentsSent, FragmentsRcv int64
-	BytesSent, BytesRcv         int64 // payloads
-	Unacked                     int   // fragments sent and not yet acknowledged
-	Unread                      int   // fragments in the inbox
-	Duplicates                  int64 // fragments dropped because they came twice
-}
-
-// Stats returns the circuit's counters as they are now.
-func (c *Circuit) Stats() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := &c.s
-	st := Stats{
-		Opened:        c.opened,
-		FragmentsSent: int64(s.out.last),
-		FragmentsRcv:  int64(s.received),
-		BytesSent:     s.bytes.sent,
-		BytesRcv:      s.bytes.rcv,
-		Unacked:       s.out.unacked(),
-		Unread:        s.in.len(),
-		Duplicates:    s.dups,
-	}
-	if s.cause != nil {
-		st.Unacked = s.unacked
-	}
-	return st
-}

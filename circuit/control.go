@@ -1,8 +1,9 @@
 package circuit
 
 import (
-	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"ckt.local/transport"
@@ -16,11 +17,24 @@ const (
 	// ackDelay is how long fewer may wait, so that one frame speaks for
 	// many fragments and many circuits.
 	ackDelay = 20 * time.Millisecond
-
-	// watchEvery is how often the link looks whether acknowledgements come
-	// while some are owed.
-	watchEvery = 500 * time.Millisecond
 )
+
+// control is the state of a carrier's control streams.
+type control struct {
+	wake  chan struct{} // something must be written at once
+	timer *time.Timer   // something may be written now
+	watch chan struct{} // there is something to watch over
+
+	proof   atomic.Int64  // when the other side last showed that it hears us, in ns since start
+	rtt     atomic.Int64  // of the last ping that was answered, in ns
+	pingDue atomic.Bool   // ask for a pong
+	pong    atomic.Uint64 // nonce to return, plus one; 0: none
+	start   time.Time
+
+	mu    sync.Mutex // never held across a wait
+	dirty []*attachment
+	extra []func(buf []byte) []byte // what else is to be written, once
+}
 
 func (k *control) init() {
 	k.wake = make(chan struct{}, 1)
@@ -38,13 +52,20 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// askAck puts c on the list of circuits to acknowledge.
-func (l *Link) askAck(c *Circuit, u urgency) {
-	k := &l.control
+// say has the control loop append something to what it writes next.
+func (k *control) say(extra func(buf []byte) []byte) {
+	k.mu.Lock()
+	k.extra = append(k.extra, extra)
+	k.mu.Unlock()
+	signal(k.wake)
+}
+
+// askAck puts a on the list of what to acknowledge.
+func (k *control) askAck(a *attachment, u urgency) {
 	k.mu.Lock()
 	first := len(k.dirty) == 0
-	if n := len(k.dirty); n == 0 || k.dirty[n-1] != c {
-		k.dirty = append(k.dirty, c)
+	if n := len(k.dirty); n == 0 || k.dirty[n-1] != a {
+		k.dirty = append(k.dirty, a)
 	}
 	k.mu.Unlock()
 	switch {
@@ -57,57 +78,58 @@ func (l *Link) askAck(c *Circuit, u urgency) {
 
 // controlLoop owns this side's control stream: it opens it and is the only
 // one that writes to it.
-func (l *Link) controlLoop() {
-	s, err := l.conn.OpenStream(l.ctx)
+func (car *carrier) controlLoop() {
+	s, err := car.conn.OpenStream(car.ctx)
 	if err != nil {
 		return // the Conn has ended, and acceptLoop sees it
 	}
 	s.Prioritize(transport.Urgent)
+	cfg := &car.link.cfg
 	buf := appendSmall(nil, frameSettings, &wireSettings{
-		Window:     uint64(l.cfg.Window),
-		MaxPayload: uint64(l.cfg.MaxPayload),
+		Window:       uint64(cfg.Window),
+		MaxPayload:   uint64(cfg.MaxPayload),
+		LingerMillis: uint64(cfg.Linger.Milliseconds()),
 	})
 	for {
 		if len(buf) > 0 {
 			// A side that takes no control frames would let the list of
 			// circuits to acknowledge grow without end.
-			s.SetWriteDeadline(time.Now().Add(l.cfg.Silence))
+			s.SetWriteDeadline(time.Now().Add(cfg.Silence))
 			if _, err := s.Write(buf); err != nil {
-				l.fail(transport.CodeLost, fmt.Errorf("%w: control frames are not taken: %w", transport.ErrLost, err))
+				car.fail(transport.CodeLost, fmt.Errorf("%w: control frames are not taken: %w", transport.ErrLost, err))
 				return
 			}
 		}
 		select {
-		case <-l.ctx.Done():
+		case <-car.ctx.Done():
 			return
-		case <-l.control.wake:
-		case <-l.control.timer.C:
+		case <-car.control.wake:
+		case <-car.control.timer.C:
 		}
-		buf = l.appendControl(buf[:0])
+		buf = car.appendControl(buf[:0])
 	}
 }
 
 // appendControl appends everything that is due.
-func (l *Link) appendControl(buf []byte) []byte {
-	k := &l.control
+func (car *carrier) appendControl(buf []byte) []byte {
+	k := &car.control
 	if nonce := k.pong.Swap(0); nonce > 0 {
-		buf = appendSmall(buf, framePong, &wirePing{Nonce: nonce - 1})
+		buf = appendSmall(buf, framePong, &wirePong{Nonce: nonce - 1})
 	}
 	if k.pingDue.Swap(false) {
-		buf = appendSmall(buf, framePing, &wirePing{Nonce: uint64(time.Since(k.start)) >> 1})
+		buf = appendSmall(buf, framePing, &wirePing{Nonce: uint64(time.Since(k.start)) >> 1, Padding: make([]byte, pingPadding)})
 	}
 	k.mu.Lock()
-	dirty := k.dirty
-	k.dirty = nil
+	dirty, extra := k.dirty, k.extra
+	k.dirty, k.extra = nil, nil
 	k.mu.Unlock()
+	for _, more := range extra {
+		buf = more(buf)
+	}
 	var acks wireAcks
-	for i, c := range dirty {
-		ok := false
-		var a wireAck
-		c.update(func(s *state) { a, ok = s.acknowledge(l.cfg.Window) })
-		if ok {
-			a.Stream = c.stream.ID()
-			acks.Acks = append(acks.Acks, a)
+	for i, a := range dirty {
+		if ack, ok := a.acknowledge(); ok {
+			acks.Acks = append(acks.Acks, ack)
 		}
 		if n := len(acks.Acks); n == maxAcks || n > 0 && i == len(dirty)-1 {
 			buf = appendSmall(buf, frameAck, &acks)
@@ -119,45 +141,98 @@ func (l *Link) appendControl(buf []byte) []byte {
 
 // readControl reads the other side's control stream until it ends, which it
 // does only together with the Conn.
-func (l *Link) readControl(s transport.Stream, first []byte) error {
-	if err := l.takeSettings(first); err != nil {
+func (car *carrier) readControl(s transport.Stream, first []byte) error {
+	if err := car.takeSettings(first); err != nil {
 		return err
 	}
 	s.Close() // this direction is not used
-	fr := frameReader{r: s, pool: &l.bufs, limit: maxSmallFrame}
-	var acks wireAcks
+	fr := frameReader{r: s, pool: &car.link.bufs, limit: maxSmallFrame}
+	defer fr.release()
+	var in controlReader
 	for {
 		typ, body, err := fr.next()
-		if err != nil {
-			fr.release()
-			return err
-		}
-		l.control.heard.Store(int64(time.Since(l.control.start)))
-		switch typ {
-		case frameAck:
-			if err = parse(body, &acks); err == nil {
-				l.onAcks(acks.Acks)
-			}
-		case framePing, framePong:
-			var p wirePing
-			if err = parse(body, &p); err == nil && typ == framePing {
-				l.control.pong.Store(p.Nonce%(1<<62) + 1)
-				signal(l.control.wake)
-			}
-		default:
-			if !typ.Optional() {
-				err = faultf("frame type %#x on the control stream", byte(typ))
-			}
+		if err == nil {
+			err = in.take(car, typ, body)
 		}
 		if err != nil {
-			fr.release()
 			return err
 		}
 	}
 }
 
-// takeSettings learns the other side's limits, once.
-func (l *Link) takeSettings(body []byte) error {
+// A controlReader is what the reader of a control stream keeps between frames.
+type controlReader struct {
+	acks  wireAcks
+	known map[ID]bool // what resumed frames have named so far
+}
+
+func (in *controlReader) take(car *carrier, typ transport.FrameType, body []byte) error {
+	switch typ {
+	case frameAck:
+		if err := parse(body, &in.acks); err != nil {
+			return err
+		}
+		car.onAcks(in.acks.Acks)
+	case framePing:
+		var p wirePing
+		if err := parse(body, &p); err != nil {
+			return err
+		}
+		car.control.pong.Store(p.Nonce%(1<<62) + 1)
+		signal(car.control.wake)
+	case framePong:
+		var p wirePong
+		if err := parse(body, &p); err != nil {
+			return err
+		}
+		car.onPong(&p)
+	case frameYield:
+		var y wireYield
+		if err := parse(body, &y); err != nil {
+			return err
+		}
+		car.onYield(&y)
+	case frameResumed:
+		return in.onResumed(car, body)
+	default:
+		if !typ.Optional() {
+			return faultf("frame type %#x on the control stream", byte(typ))
+		}
+	}
+	return nil
+}
+
+// onResumed learns which circuits the other side has, once per carrier.
+func (in *controlReader) onResumed(car *carrier, body []byte) error {
+	var w wireResumed
+	if err := parse(body, &w); err != nil {
+		return err
+	}
+	if in.known == nil {
+		in.known = map[ID]bool{}
+	}
+	for _, id := range w.IDs {
+		in.known[id] = true
+	}
+	if len(in.known) > maxResumed {
+		return faultf("more than %d circuits to resume", maxResumed)
+	}
+	if w.More {
+		return nil
+	}
+	known := in.known
+	in.known = nil
+	for _, c := range car.link.snapshot() {
+		if c.accepted && !known[c.id] {
+			c.unknownThere(car.seq)
+		}
+	}
+	return nil
+}
+
+// takeSettings learns the other side's limits, once per carrier. The link
+// keeps those of its first one: it is the same process.
+func (car *carrier) takeSettings(body []byte) error {
 	var w wireSettings
 	if err := parse(body, &w); err != nil {
 		return err
@@ -165,114 +240,56 @@ func (l *Link) takeSettings(body []byte) error {
 	if w.Window == 0 || w.MaxPayload == 0 {
 		return faultf("settings of zero")
 	}
+	car.mu.Lock()
+	again := car.settled
+	car.settled = true
+	car.mu.Unlock()
+	if again {
+		return faultf("second control stream")
+	}
+	l := car.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.remote.Window != 0 {
-		return faultf("second control stream")
+		return nil
 	}
 	w.Window = min(w.Window, largestWindow)
 	w.MaxPayload = min(w.MaxPayload, largestMaxPayload)
+	w.LingerMillis = min(w.LingerMillis, uint64(longestLinger.Milliseconds()))
 	l.remote = w
 	close(l.settings)
 	return nil
 }
 
 // onAcks tells circuits what the other side has. An acknowledgement for a
-// circuit that is gone is late, not wrong.
-func (l *Link) onAcks(acks []wireAck) {
-	for _, a := range acks {
-		l.mu.Lock()
-		c := l.circuits[a.Stream]
-		l.mu.Unlock()
-		if c == nil {
+// stream that is gone is late, not wrong.
+func (car *carrier) onAcks(acks []wireAck) {
+	for _, ack := range acks {
+		car.mu.Lock()
+		a := car.streams[ack.Stream]
+		car.mu.Unlock()
+		if a == nil {
 			continue
 		}
-		ok := true
-		c.update(func(s *state) {
-			if ok = s.fin != nil || s.lost || s.out.ack(a.Received); ok {
-				s.out.credit = max(s.out.credit, a.Credit)
-			}
-		})
-		if !ok {
-			c.fault(faultf("acknowledgement of fragment %d, which was not sent", a.Received))
+		progress, err := a.onAck(ack)
+		if progress {
+			car.proved()
 		}
-	}
-}
-
-// watch ends the link when the other side owes acknowledgements and nothing
-// is heard from it. It asks for a pong first, because a long fragment on a
-// slow path is acknowledged only when all of it is there.
-func (l *Link) watch() {
-	k := &l.control
-	for {
-		select {
-		case <-l.ctx.Done():
-			return
-		case <-k.watch:
-		}
-		if err := l.watchOutstanding(); err != nil {
-			l.fail(transport.CodeLost, err)
-			return
-		}
-	}
-}
-
-// watchOutstanding runs while something is owed.
-func (l *Link) watchOutstanding() error {
-	k := &l.control
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	since := time.Since(k.start) // silence counts from here at the earliest
-	last := since
-	for k.outstanding.Load() > 0 {
-		select {
-		case <-l.ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		now := time.Since(k.start)
-		if now-last > 4*watchEvery {
-			since = now // this process was stopped: the other side is not to blame
-		}
-		last = now
-		silent := now - max(since, time.Duration(k.heard.Load()))
-		if silent >= l.cfg.Silence {
-			return fmt.Errorf("%w: nothing acknowledged for %v", transport.ErrLost, silent.Round(time.Millisecond))
-		}
-		if silent >= watchEvery {
-			k.pingDue.Store(true)
-			signal(k.wake)
-		}
-	}
-	return nil
-}
-
-// acceptLoop takes the streams that the other side opens. It does nothing
-// that waits, so one slow opening delays no other.
-func (l *Link) acceptLoop() {
-	slots := make(chan struct{}, maxOpenings)
-	for {
-		s, err := l.conn.AcceptStream(context.Background())
 		if err != nil {
-			l.end(connCause(l.conn, err))
-			l.conn.Close(transport.CodeClosed, "")
-			return
+			a.fault(err)
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-l.ctx.Done():
-			continue // until AcceptStream fails
-		}
-		l.wg.Go(func() {
-			l.serveStream(s, func() { <-slots })
-		})
 	}
 }
 
-// connCause is why conn ended, or err if it does not say.
-func connCause(conn transport.Conn, err error) error {
-	if cause := context.Cause(conn.Context()); cause != nil {
-		return cause
+// onYield takes back credit that the other side does not need.
+func (car *carrier) onYield(y *wireYield) {
+	car.mu.Lock()
+	a := car.streams[y.Stream]
+	car.mu.Unlock()
+	if a == nil {
+		return
 	}
-	return err
+	if err := a.onYield(y); err != nil {
+		a.fault(err)
+	}
 }

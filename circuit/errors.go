@@ -21,19 +21,25 @@ var (
 	// reason: all is well.
 	ErrRemoteClosed = errors.New("circuit: closed by the other side")
 
-	// ErrPeerLost: the connection that carried the circuit is gone. The
-	// error is a [LostError].
+	// ErrPeerLost: the circuit has ended without being closed. The error is a
+	// [LostError].
 	ErrPeerLost = errors.New("circuit: other side lost")
+
+	// ErrPeerRestarted is the cause of a [LostError]: where the other process
+	// was there is a new one, which knows nothing of the circuit.
+	ErrPeerRestarted = errors.New("circuit: the other process has restarted")
 
 	// ErrOpenTimeout: the other side did not say yes or no in time.
 	ErrOpenTimeout = errors.New("circuit: no answer to the opening")
 )
 
-// A LostError ends circuits whose connection has ended without their being
-// closed. It matches [ErrPeerLost].
+// A LostError ends circuits that nobody has closed: the linger time is over
+// without another connection, the other process has restarted, or has said
+// goodbye, or the other side has given the circuit up. It matches
+// [ErrPeerLost]. What is counted in Unacked may have arrived or not.
 type LostError struct {
 	Unacked int   // fragments sent that the other side has not acknowledged
-	Cause   error // why the connection ended
+	Cause   error // why, with the reason of the connection's end if that is it
 }
 
 // Error tells the number and the cause.
@@ -41,7 +47,7 @@ func (e *LostError) Error() string {
 	return fmt.Sprintf("circuit: other side lost, %d fragments not acknowledged: %v", e.Unacked, e.Cause)
 }
 
-// Unwrap returns the cause of the connection's end.
+// Unwrap returns the cause.
 func (e *LostError) Unwrap() error { return e.Cause }
 
 // Is matches [ErrPeerLost].
@@ -51,15 +57,15 @@ func (e *LostError) Is(target error) bool { return target == ErrPeerLost }
 // the error it passed to CloseWith, the error its service returned, or its
 // panic.
 type RemoteError struct {
-	Reason string // foreign text, at most MaxReason bytes
+	Reason string // foreign text, at most 1 KiB
 }
 
 // Error quotes the foreign text after a word that says whose it is.
 func (e *RemoteError) Error() string { return fmt.Sprintf("circuit: other side: %q", e.Reason) }
 
-// MaxReason is the longest reason that travels with a close or a refusal, in
+// maxReason is the longest reason that travels with a close or a refusal, in
 // bytes. Longer ones are cut.
-const MaxReason = 1024
+const maxReason = 1 << 10
 
 // A RefuseCode is the kind of a refusal. The values are part of the wire
 // format (docs/wire.md).
@@ -75,6 +81,9 @@ const (
 	RefusedBusy                             // the peer took no new circuit in time
 	RefusedShutdown                         // the other side is shutting down
 	RefusedBadRequest                       // the request breaks the protocol
+
+	refusedGone  // no such circuit (any more): the answer to one that resumes
+	refusedStale // a later attachment has come before
 )
 
 // String returns the kind in words.
@@ -96,6 +105,10 @@ func (c RefuseCode) String() string {
 		return "shutting down"
 	case RefusedBadRequest:
 		return "bad request"
+	case refusedGone:
+		return "no such circuit"
+	case refusedStale:
+		return "stale"
 	}
 	return fmt.Sprintf("refusal %d", uint64(c))
 }
@@ -113,7 +126,7 @@ func (e *Refusal) Error() string { return fmt.Sprintf("circuit: refused: %v: %s"
 // A RefusedError is the other side's no. The connection lives on.
 type RefusedError struct {
 	Code    RefuseCode
-	Reason  string          // foreign text, at most MaxReason bytes
+	Reason  string          // foreign text, at most 1 KiB
 	Node    identity.NodeID // who said it
 	Service string          // what was asked for
 }

@@ -170,7 +170,7 @@ func newFakeLink(cfg Config, remote wireSettings) (*Link, error) {
 	l := NewLink(newFakeConn(), nil, cfg)
 	body, err := remote.MarshalMsg(nil)
 	if err == nil {
-		err = l.takeSettings(body)
+		err = l.carrier().takeSettings(body)
 	}
 	return l, err
 }
@@ -178,18 +178,58 @@ func newFakeLink(cfg Config, remote wireSettings) (*Link, error) {
 // fakeSeed is the seed of the peer at the other end of every fake circuit.
 var fakeSeed = ID{1, 2, 3}
 
-// newFakeCircuit returns an open circuit whose frames the test hands in.
-func newFakeCircuit(l *Link, o Owner) (*Circuit, *fakeStream, error) {
-	s := l.conn.(*fakeConn).stream()
-	c := newCircuit(l, s, NewID(), end{NewID(), "any"}, end{fakeSeed.Peer(l.node), "any"})
+// A fakeCircuit is a circuit whose frames the test hands in.
+type fakeCircuit struct {
+	*Circuit
+	at   *attachment
+	pipe *fakeStream
+}
+
+// newFakeCircuit returns a circuit that is registered and owned, and not
+// attached.
+func newFakeCircuit(l *Link, o Owner) (*fakeCircuit, error) {
+	c := newCircuit(l, NewID(), end{NewID(), "any"}, end{fakeSeed.Peer(l.node), "any"})
 	if err := l.register(c); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := c.own(o); err != nil {
-		return nil, nil, err
-	}
-	c.update(func(s *state) { s.attached = true })
-	return c, s, nil
+	return &fakeCircuit{Circuit: c}, c.own(o)
+}
+
+// attachFake gives the circuit a stream that nobody reads from: the test hands
+// frames to f.at instead.
+func (f *fakeCircuit) attachFake(change func(s *state, a *attachment)) {
+	car := f.link.carrier()
+	f.pipe = car.conn.(*fakeConn).stream()
+	f.at = newAttachment(f.Circuit, car, f.pipe)
+	f.at.reading = true
+	car.mu.Lock()
+	car.streams[f.pipe.id] = f.at // without car.add, for nobody answers pings here
+	car.mu.Unlock()
+	f.update(func(s *state) {
+		s.readers++
+		s.gen++
+		f.at.gen = s.gen
+		change(s, f.at)
+	})
+}
+
+// acceptFake opens the circuit as one of the other side's.
+func (f *fakeCircuit) acceptFake() {
+	f.accepted = true
+	f.attachFake(func(s *state, a *attachment) {
+		s.confirmed = true
+		f.begin(s, a)
+	})
+}
+
+// openFake sends the opening as one of this side's. The answer goes to the
+// channel.
+func (f *fakeCircuit) openFake(answer chan<- error) {
+	f.attachFake(func(s *state, a *attachment) {
+		s.opening = answer
+		a.handshake = f.openFrame(s)
+		s.take(a)
+	})
 }
 
 // body returns the body of a frame.

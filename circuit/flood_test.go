@@ -125,7 +125,7 @@ func (r *rawPeer) awaitPong(nonce uint64) <-chan struct{} {
 // memory, and delay nobody's fragments for long.
 func TestControlFloods(t *testing.T) {
 	for name, frame := range map[string]func(own uint64, i int) []byte{
-		"pings":                       func(_ uint64, i int) []byte { return newTuple(1).uint(uint64(i)).in(framePing) },
+		"pings":                       func(_ uint64, i int) []byte { return pingFrame(uint64(i)) },
 		"pongs that nobody asked for": func(_ uint64, i int) []byte { return newTuple(1).uint(uint64(i)).in(framePong) },
 		"tiny acks":                   func(own uint64, _ int) []byte { return ackFrame(own, 0, 0) },
 		"acks of streams unknown":     func(_ uint64, i int) []byte { return ackFrame(uint64(i)<<20, 1<<60, 1<<60) },
@@ -146,7 +146,7 @@ func TestControlFloods(t *testing.T) {
 					b = b[:0]
 				}
 			}
-			write(t, r.control, newTuple(1).uint(1<<50).in(framePing))
+			write(t, r.control, pingFrame(1<<50))
 			<-answered // all of it has been taken
 			wantAlive(t, s, c, 1)
 			if after := heap(); after > before+8<<20 {

@@ -21,9 +21,8 @@ const (
 // payload. A fragment over a limit is a [LimitError] at its sender, and breaks
 // the protocol if it arrives.
 const (
-	MaxSubject = 1024 // FragSubject
-	MaxErr     = 4096 // Err
-
+	maxSubject   = 1024      // FragSubject
+	maxErr       = 4096      // Err
 	maxArgs      = 64        // pairs in Args
 	maxArgKey    = 128       // each key
 	maxArgsTotal = 64 * 1024 // all keys and values together
@@ -43,9 +42,9 @@ type Fragment struct {
 	ServiceName          string // the service the sending peer runs
 
 	FragOp      int               // the user's operation
-	FragSubject string            // at most MaxSubject bytes
+	FragSubject string            // at most 1,024 bytes
 	FragPart    int64             // the user's part number
 	Args        map[string]string // at most 64 pairs, keys of 128 bytes, 64 KiB in all
 	Payload     []byte            // at most Config.MaxPayload bytes
-	Err         string            // not empty: delivered on Errors; at most MaxErr bytes
+	Err         string            // not empty: delivered on Errors; at most 4,096 bytes
 }

@@ -41,8 +41,14 @@ func tupleOf(typ transport.FrameType) wire {
 		return &wireSettings{}
 	case frameAck:
 		return &wireAcks{}
-	case framePing, framePong:
+	case framePing:
 		return &wirePing{}
+	case framePong:
+		return &wirePong{}
+	case frameResumed:
+		return &wireResumed{}
+	case frameYield:
+		return &wireYield{}
 	case frameOpen:
 		return &wireOpen{}
 	case frameAccept:
@@ -152,7 +158,7 @@ func TestClaimedLengthsAllocateNothing(t *testing.T) {
 func FuzzFragment(f *testing.F) {
 	f.Add(int64(0), "", int64(0), "", "", []byte(nil), uint(1), uint64(1))
 	f.Add(int64(-1), "subject", int64(1)<<60, "k=v\nk2=v2", "error", []byte("payload"), uint(1), uint64(2))
-	f.Add(int64(1)<<62, strings.Repeat("s", MaxSubject), int64(-1)<<63, strings.Repeat("k=v\n", 70), "e", []byte("p"), uint(3*bufSize), uint64(3))
+	f.Add(int64(1)<<62, strings.Repeat("s", maxSubject), int64(-1)<<63, strings.Repeat("k=v\n", 70), "e", []byte("p"), uint(3*bufSize), uint64(3))
 	f.Add(int64(7), "\xff\xfe", int64(0), "=\x00\xff\n"+strings.Repeat("k", maxArgKey)+"=v", "\x80", []byte{0}, uint(bufSize-10), uint64(4))
 	f.Fuzz(func(t *testing.T, op int64, subject string, part int64, pairs, errText string, payload []byte, times uint, seed uint64) {
 		if len(payload) > 0 {
@@ -206,7 +212,7 @@ func outboxBytes(t *testing.T, copies int, w *wireFragment, payload []byte) []by
 	var data []byte
 	for o.unsent() {
 		o.credit = o.sentCost + 1 // one more fragment
-		c, b := o.take()
+		c, b := o.take(bufSize)
 		data = append(data, b...)
 		o.written(c)
 	}

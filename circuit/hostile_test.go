@@ -33,7 +33,7 @@ func TestFaultOfACircuitEndsThatCircuitOnly(t *testing.T) {
 		{"unknown type", frameOf(0x30, nil)},
 		{"settings", settingsFrame(1<<20, 1<<20)},
 		{"ack", ackFrame(good.ID(), 0, 0)},
-		{"ping", newTuple(1).uint(1).in(framePing)},
+		{"ping", pingFrame(1)},
 		{"second open", newOpening().frame()},
 		{"accept at the acceptor", acceptFrame(circuit.NewID())},
 		{"refuse at the acceptor", refuseFrame(1)},
@@ -192,9 +192,9 @@ func TestBadFirstFrames(t *testing.T) {
 		code   circuit.RefuseCode
 	}{
 		{"no circuit ID", func(o *opening) { o.id = circuit.ID{} }, circuit.RefusedBadRequest},
+		{"resumed, and unknown", func(o *opening) { o.resume = true }, refusedGone},
 		{"no peer", func(o *opening) { o.from = circuit.ID{} }, circuit.RefusedBadRequest},
 		{"generation 0", func(o *opening) { o.generation = 0 }, circuit.RefusedBadRequest},
-		{"generation 2", func(o *opening) { o.generation = 2 }, circuit.RefusedBadRequest},
 		{"received something", func(o *opening) { o.received = 1 }, circuit.RefusedBadRequest},
 		{"bad name", func(o *opening) { o.fromService = "a b" }, circuit.RefusedBadRequest},
 		{"long name", func(o *opening) { o.fromService = strings.Repeat("x", 65) }, circuit.RefusedBadRequest},
@@ -233,7 +233,8 @@ func TestControlFaultsEndTheLink(t *testing.T) {
 		{"129 acks", many.in(frameAck)},
 		{"claims 2³² acks", frameOf(frameAck, []byte{0x91, 0xdd, 0xff, 0xff, 0xff, 0xff})},
 		{"ping that is no tuple", frameOf(framePing, []byte{1})},
-		{"ping with bytes behind it", frameOf(framePing, append(newTuple(1).uint(1), 0))},
+		{"ping with bytes behind it", frameOf(framePing, append(newTuple(2).uint(1).data(nil), 0))},
+		{"ping with long padding", newTuple(2).uint(1).data(make([]byte, 257)).in(framePing)},
 		{"no frame", []byte{0}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -306,8 +307,8 @@ func TestBadAnswers(t *testing.T) {
 		{"fin before the answer", finFrame(0)},
 		{"accept by nobody", acceptFrame(circuit.ID{})},
 		{"accept by somebody else", acceptFrame(circuit.NewID())},
-		{"accept of generation 2", newTuple(3).bin(seed).uint(2).uint(0).in(frameAccept)},
-		{"accept with received", newTuple(3).bin(seed).uint(1).uint(1).in(frameAccept)},
+		{"accept of generation 2", newTuple(4).bin(seed).uint(2).uint(0).uint(0).in(frameAccept)},
+		{"accept with received", newTuple(4).bin(seed).uint(1).uint(1).uint(0).in(frameAccept)},
 		{"refuse that is no tuple", frameOf(frameRefuse, []byte{1})},
 		{"open", newOpening().frame()},
 		{"no frame", []byte{0}},
@@ -333,7 +334,7 @@ func TestBadAnswers(t *testing.T) {
 	})
 	t.Run("refuse with a code of the future", func(t *testing.T) {
 		_, s := r.in(t).answer(seed, refuseFrame(77))
-		wantReset(t, s, transport.CodeClosed)
+		wantReset(t, s, codeGone)
 	})
 	wantAlive(t, good, goodC, 1)
 }

@@ -2,89 +2,24 @@ package circuit
 
 import (
 	"context"
-	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
 )
 
-// Config bounds the circuits of a [Link]. The zero value of each field is its
-// default.
-type Config struct {
-	// MaxPayload is the longest payload of a fragment that is sent or taken,
-	// in bytes. Default 1 MiB, at most 64 MiB. The smaller one of both sides
-	// holds.
-	MaxPayload int
-
-	// Window is how much may be under way in each direction of a circuit,
-	// and how much of what a reader leaves unread is kept for it, in bytes.
-	// Each fragment counts 512 bytes more than its frame has, and 128 more for
-	// each pair of Args; one more fragment may exceed the window. Default 1 MiB, at most 1 GiB.
-	Window int
-
-	// MaxCircuits is how many circuits the other side may have open on one
-	// link. Default 16384.
-	MaxCircuits int
-
-	// OpenTimeout bounds the wait for the other side's yes where the caller
-	// gives no deadline. Default 10 s.
-	OpenTimeout time.Duration
-
-	// Silence is how long acknowledgements may fail to come while something
-	// is unacknowledged, before the connection counts as lost. Default 5 s.
-	Silence time.Duration
-
-	// Logger gets what goes wrong with foreign input. Default: discarded.
-	Logger *slog.Logger
-}
-
-// The bounds of Config's defaults.
-const (
-	defaultMaxPayload  = 1 << 20
-	largestMaxPayload  = 64 << 20
-	defaultWindow      = 1 << 20
-	largestWindow      = 1 << 30
-	defaultMaxCircuits = 16384
-	defaultOpenTimeout = 10 * time.Second
-	defaultSilence     = 5 * time.Second
-)
-
-func (cfg Config) withDefaults() Config {
-	if cfg.MaxPayload <= 0 {
-		cfg.MaxPayload = defaultMaxPayload
-	}
-	if cfg.Window <= 0 {
-		cfg.Window = defaultWindow
-	}
-	if cfg.MaxCircuits <= 0 {
-		cfg.MaxCircuits = defaultMaxCircuits
-	}
-	if cfg.OpenTimeout <= 0 {
-		cfg.OpenTimeout = defaultOpenTimeout
-	}
-	if cfg.Silence <= 0 {
-		cfg.Silence = defaultSilence
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	cfg.MaxPayload = min(cfg.MaxPayload, largestMaxPayload)
-	cfg.Window = min(cfg.Window, largestWindow)
-	return cfg
-}
-
-// A Link carries the circuits of one Conn: each on a stream of its own, and
-// acknowledgements, credit and pings on one more, so that they never wait
-// behind data. Its methods may be called from any goroutine.
+// A Link is everything between this process and one other: its circuits, and
+// the connections that carry them, one after another. Its methods may be
+// called from any goroutine.
 type Link struct {
-	conn     transport.Conn
-	acceptor Acceptor
-	cfg      Config
-	node     identity.NodeID
-	bufs     bufPool
+	hub    *Hub
+	cfg    Config
+	node   identity.NodeID
+	nonce  uint64 // of the other process
+	dialed bool   // this side made the first connection
+	redial func(ctx context.Context) error
+	bufs   bufPool
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelCauseFunc
@@ -93,44 +28,68 @@ type Link struct {
 	settings chan struct{} // closed when remote is known
 	remote   wireSettings  // written once, before settings is closed
 
-	control control
-
-	mu       sync.Mutex          // never held across a wait
-	circuits map[uint64]*Circuit // by stream, until they are finished
-	live     int                 // of them, those not forgotten
-	incoming int                 // circuits that the other side has opened or is opening
-	draining bool                // no new circuits
-	ended    bool                // the Conn is gone
-	empty    chan struct{}       // closed when the last circuit is forgotten; nil unless draining
+	mu        sync.Mutex // never held across a wait
+	cur       *carrier   // nil: detached
+	last      transport.Conn
+	carriers  int // how many there have been
+	circuits  map[ID]*Circuit
+	pending   map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered
+	live      int                  // circuits that are not forgotten
+	opening   int                  // calls of Open that wait for a carrier
+	incoming  int                  // circuits that the other side has opened or is opening
+	draining  bool                 // no new circuits
+	ended     bool
+	empty     chan struct{} // closed when the last circuit is forgotten; nil unless draining
+	attached  chan struct{} // closed when the next carrier is there; nil: nobody waits
+	redialing bool          // redialLoop runs
+	keeping   bool          // keep runs
+	keepMore  bool          // and is to look again before it ends
+	lostAt    error         // why the last carrier was lost
+	dropped   int           // fragments of closed circuits that were given up unacknowledged
 }
 
-// NewLink starts to serve conn, which it owns from now on. [Link.Wait] joins
-// its goroutines.
-func NewLink(conn transport.Conn, acc Acceptor, cfg Config) *Link {
+func newLink(h *Hub, conn transport.Conn, redial func(context.Context) error) *Link {
+	info := conn.Info()
 	l := &Link{
-		conn:     conn,
-		acceptor: acc,
-		cfg:      cfg.withDefaults(),
-		node:     identity.NodeIDOf(conn.Info().RemoteKey),
+		hub:      h,
+		cfg:      h.cfg,
+		node:     identity.NodeIDOf(info.RemoteKey),
+		nonce:    info.BootNonce,
+		dialed:   info.Dialed,
+		redial:   redial,
 		settings: make(chan struct{}),
-		circuits: map[uint64]*Circuit{},
+		circuits: map[ID]*Circuit{},
+		pending:  map[ID]chan struct{}{},
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.control.init()
-	l.wg.Go(l.acceptLoop)
-	l.wg.Go(l.controlLoop)
-	l.wg.Go(l.watch)
+	l.Attach(conn)
 	return l
 }
 
-// Info describes the connection.
-func (l *Link) Info() transport.ConnInfo { return l.conn.Info() }
+// Info describes the connection, or the last one if there is none just now.
+func (l *Link) Info() transport.ConnInfo {
+	l.mu.Lock()
+	conn := l.last
+	l.mu.Unlock()
+	return conn.Info()
+}
 
 // RemoteNodeID is the verified key at the other end.
 func (l *Link) RemoteNodeID() identity.NodeID { return l.node }
 
-// Context ends when the link has ended; [context.Cause] says why.
+// Context ends when the link has ended; [context.Cause] says why. A link ends
+// when it is shut down, when the other process has said goodbye or has
+// restarted, and when its connection is lost and no circuit waits for another.
 func (l *Link) Context() context.Context { return l.ctx }
+
+// Attached reports whether there is a connection just now.
+func (l *Link) Attached() bool { return l.carrier() != nil }
+
+func (l *Link) carrier() *carrier {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cur
+}
 
 // Circuits returns the circuits that are open, in no order.
 func (l *Link) Circuits() []*Circuit {
@@ -153,10 +112,45 @@ func (l *Link) snapshot() []*Circuit {
 	return cs
 }
 
+// Attach gives the link another connection to the same process, which it owns
+// from now on. The circuits move to it; what carried them before is closed.
+func (l *Link) Attach(conn transport.Conn) {
+	l.mu.Lock()
+	old := l.cur
+	switch {
+	case l.ended:
+		l.mu.Unlock()
+		conn.Close(transport.CodeClosed, "")
+		return
+	case l.last == conn:
+		l.mu.Unlock()
+		return
+	}
+	l.carriers++
+	car := newCarrier(l, conn, l.carriers)
+	l.cur, l.last = car, conn
+	if l.attached != nil {
+		close(l.attached)
+		l.attached = nil
+	}
+	car.start() // counts its goroutines while the link has not ended
+	l.mu.Unlock()
+	if old != nil {
+		old.fail(transport.CodeSuperseded, errSuperseded)
+	}
+	car.resume()
+}
+
+// Restarted ends the link: another process with the same key stands where the
+// other one was. Its circuits end with a [LostError] whose cause is
+// [ErrPeerRestarted].
+func (l *Link) Restarted() { l.end(ErrPeerRestarted) }
+
 // Shutdown refuses new circuits, closes those there are with reason (nil: a
 // clean close), waits until what they have sent is acknowledged or ctx ends,
-// then closes the Conn and joins the link's goroutines. If ctx ended first and
-// fragments were not acknowledged, it returns a [LostError] with their number.
+// then closes the connection and joins the link's goroutines. If ctx ended
+// first and fragments were not acknowledged, it returns a [LostError] with
+// their number.
 func (l *Link) Shutdown(ctx context.Context, reason error) error {
 	l.mu.Lock()
 	l.draining = true
@@ -180,10 +174,9 @@ func (l *Link) Shutdown(ctx context.Context, reason error) error {
 	for _, c := range l.snapshot() {
 		unacked += c.pending()
 	}
-	l.conn.Close(transport.CodeClosed, "")
 	l.end(transport.ErrClosed)
 	l.Wait()
-	if unacked > 0 {
+	if unacked += l.dropped; unacked > 0 {
 		return &LostError{Unacked: unacked, Cause: context.Cause(ctx)}
 	}
 	return nil
@@ -197,26 +190,54 @@ func (l *Link) Wait() {
 	l.wg.Wait()
 }
 
-// end takes all circuits down, because the Conn is gone or must go.
+// end takes all circuits down, for good.
 func (l *Link) end(cause error) {
 	l.mu.Lock()
 	first := !l.ended
 	l.ended = true
+	car := l.cur
+	l.cur = nil
 	l.mu.Unlock()
 	if !first {
 		return
 	}
 	l.cancel(cause)
 	for _, c := range l.snapshot() {
-		c.lose(cause) // before the reader is told of the reset, and takes that for the cause
-		c.stream.Reset(transport.CodeClosed)
+		c.lose(cause) // before a reader is told of the connection's end, and takes that for the cause
+	}
+	if car != nil {
+		car.fail(transport.CodeClosed, cause)
 	}
 }
 
-// fail ends the link because the other side is at fault or gone.
-func (l *Link) fail(code transport.Code, cause error) {
-	l.end(cause)
-	l.conn.Close(code, cause.Error())
+// detached is called by a carrier that has been lost, after its circuits have
+// been told.
+func (l *Link) detached(car *carrier, cause error) {
+	l.mu.Lock()
+	if l.ended || l.cur != car {
+		l.mu.Unlock()
+		return
+	}
+	l.cur, l.lostAt = nil, cause
+	wanted := l.live+l.opening > 0 && l.linger() > 0
+	if wanted {
+		l.startRedialing(cause)
+	}
+	l.mu.Unlock()
+	if !wanted || isFinal(cause) {
+		l.end(cause)
+	}
+}
+
+// linger is how long circuits outlive their carrier. Zero before the first
+// settings have come: the other side may not want it.
+func (l *Link) linger() time.Duration {
+	select {
+	case <-l.settings:
+		return min(l.cfg.Linger, time.Duration(l.remote.LingerMillis)*time.Millisecond)
+	default:
+		return 0
+	}
 }
 
 // register makes c known to the link and counts it in wg. From now on the
@@ -230,18 +251,18 @@ func (l *Link) register(c *Circuit) error {
 	case l.draining:
 		return ErrClosed
 	}
-	l.circuits[c.stream.ID()] = c
+	l.circuits[c.id] = c
 	l.live++
 	l.wg.Add(1)
 	return nil
 }
 
-// forget is called once for each registered circuit, when its stream has ended
-// and nothing is unacknowledged.
-func (l *Link) forget(c *Circuit) {
+// forget is called once for each registered circuit, when nothing more is to
+// be said about it between the two sides.
+func (l *Link) forget(c *Circuit, dropped int) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.live--
+	l.dropped += dropped
 	if c.accepted {
 		l.incoming--
 	}
@@ -249,6 +270,19 @@ func (l *Link) forget(c *Circuit) {
 		close(l.empty)
 		l.empty = nil
 	}
+	idle := l.idleLocked()
+	l.mu.Unlock()
+	if idle != nil {
+		l.end(idle)
+	}
+}
+
+// idleLocked returns why the link has to end, if nothing needs it any more.
+func (l *Link) idleLocked() error {
+	if l.cur != nil || l.ended || l.live+l.opening > 0 {
+		return nil
+	}
+	return l.lostAt
 }
 
 // finish is called once for each registered circuit, after forget, when no
@@ -256,30 +290,7 @@ func (l *Link) forget(c *Circuit) {
 // nobody reads holds up nobody's shutdown.
 func (l *Link) finish(c *Circuit) {
 	l.mu.Lock()
-	delete(l.circuits, c.stream.ID())
+	delete(l.circuits, c.id)
 	l.mu.Unlock()
 	l.wg.Done()
-}
-
-// owes counts circuits whose fragments the other side has to acknowledge.
-func (l *Link) owes(n int) {
-	if l.control.outstanding.Add(int64(n)) == 1 && n > 0 {
-		signal(l.control.watch)
-	}
-}
-
-// control is the state of the control streams.
-type control struct {
-	wake  chan struct{} // something must be written at once
-	timer *time.Timer   // something may be written now
-	watch chan struct{} // outstanding has become positive
-
-	outstanding atomic.Int64
-	heard       atomic.Int64  // when the other side's last control frame came, in ns since start
-	pingDue     atomic.Bool   // ask for a pong
-	pong        atomic.Uint64 // nonce to return, plus one; 0: none
-	start       time.Time
-
-	mu    sync.Mutex // never held across a wait
-	dirty []*Circuit // to be acknowledged, each once
 }

@@ -15,7 +15,7 @@ import (
 // link; one goroutine plays them all, so that a sequence can be repeated.
 type machine struct {
 	t      *testing.T
-	c      *Circuit
+	c      *fakeCircuit
 	owner  *fakeOwner
 	answer chan error // of the opening, if this side has opened
 	data   []byte     // the steps not taken yet
@@ -36,24 +36,24 @@ func newMachine(t *testing.T, data []byte) *machine {
 		t.Fatal(err)
 	}
 	m := &machine{t: t, owner: &fakeOwner{}, data: data}
-	var s *fakeStream
-	if m.c, s, err = newFakeCircuit(l, m.owner); err != nil {
+	if m.c, err = newFakeCircuit(l, m.owner); err != nil {
 		t.Fatal(err)
 	}
 	how := m.byte()
 	if how&1 != 0 { // this side opens
 		m.answer = make(chan error, 1)
-		m.c.s.attached = false
-		var first *Fragment
 		if how&2 != 0 {
-			first = &Fragment{Payload: []byte("first")}
+			m.c.first = true
+			if err := m.c.s.queue(&Fragment{Payload: []byte("first")}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := m.c.startOpening(t.Context(), first, m.answer); err != nil {
-			t.Fatal(err)
-		}
+		m.c.openFake(m.answer)
+	} else {
+		m.c.acceptFake()
 	}
 	if how&4 != 0 {
-		s.block()
+		m.c.pipe.block()
 	}
 	return m
 }
@@ -86,9 +86,9 @@ func (m *machine) frame(typ transport.FrameType, body []byte) {
 	if m.readEnded {
 		return
 	}
-	if err := m.c.onFrame(typ, body); err != nil {
+	if err := m.c.at.onFrame(typ, body); err != nil {
 		m.readEnded = true
-		m.c.readEnded(err)
+		m.c.at.readEnded(err)
 	}
 }
 
@@ -145,7 +145,7 @@ func (m *machine) raw(arg byte) {
 func (m *machine) eof(byte) {
 	if !m.readEnded {
 		m.readEnded = true
-		m.c.readEnded(errors.New("the stream has ended"))
+		m.c.at.readEnded(errors.New("the stream has ended"))
 	}
 }
 
@@ -172,7 +172,7 @@ func (m *machine) ack(arg byte) {
 		received = m.c.s.out.sent
 		m.c.mu.Unlock()
 	}
-	m.c.link.onAcks([]wireAck{{Stream: m.c.stream.ID(), Received: received, Credit: uint64(arg) << 8}})
+	m.c.at.car.onAcks([]wireAck{{Stream: m.c.at.stream.ID(), Received: received, Credit: uint64(arg) << 8}})
 }
 
 // took checks the order of what the user gets.

@@ -75,17 +75,20 @@ type OpenParams struct {
 	Owner       Owner
 }
 
-// Open opens a circuit and returns when the other side has said yes. Its
-// errors: a no is a [RefusedError]; no answer before ctx's deadline, or within
-// [Config.OpenTimeout] if it has none, is [ErrOpenTimeout]; a first fragment over a limit is a
-// [LimitError], and the other side never hears of it.
+// Open opens a circuit and returns when the other side has said yes, on
+// whichever connection that comes. Its errors: a no is a [RefusedError]; no
+// answer before ctx's deadline, or within [Config.OpenTimeout] if it has none,
+// is [ErrOpenTimeout]; a first fragment over a limit is a [LimitError], and the
+// other side never hears of it.
 func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, l.cfg.OpenTimeout, ErrOpenTimeout)
 		defer cancel()
 	}
-	if err := l.awaitSettings(ctx); err != nil {
+	l.beginOpening()
+	defer l.endOpening()
+	if _, err := l.awaitCarrier(ctx); err != nil {
 		return nil, err
 	}
 	if p.First != nil {
@@ -93,27 +96,31 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 			return nil, err
 		}
 	}
-	s, err := l.conn.OpenStream(ctx)
-	if err != nil {
-		return nil, l.openError(ctx, err)
-	}
-	c := newCircuit(l, s, NewID(), end{p.FromPeerID, p.FromService}, end{p.ToPeerID, p.ToService})
+	c := newCircuit(l, NewID(), end{p.FromPeerID, p.FromService}, end{p.ToPeerID, p.ToService})
 	c.seed = p.FromSeed
-	if err := l.register(c); err != nil {
-		s.Reset(transport.CodeClosed)
+	c.first = p.First != nil
+	c.deadline, _ = ctx.Deadline()
+	if err := c.checkOpening(); err != nil {
 		return nil, err
 	}
 	answer := make(chan error, 1)
-	if err := c.startOpening(ctx, p.First, answer); err != nil {
-		c.abandon(err)
+	if p.First != nil {
+		if err := c.s.queue(p.First); err != nil {
+			return nil, err
+		}
+	}
+	c.s.opening = answer
+	if err := l.register(c); err != nil {
 		return nil, err
 	}
-	go c.readLoop() // joined as part of the circuit
+	if car := l.carrier(); car != nil {
+		car.attachFirst(ctx, c)
+	} // else the next carrier does
+	var err error
 	select {
 	case err = <-answer:
 	case <-ctx.Done():
 		err = openCtxError(ctx)
-		c.stream.Reset(transport.CodeClosed)
 		c.lose(ErrOpenTimeout)
 	}
 	if err == nil {
@@ -126,15 +133,11 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	return c, nil
 }
 
-// awaitSettings waits for the other side's first control frame.
-func (l *Link) awaitSettings(ctx context.Context) error {
-	select {
-	case <-l.settings:
-		return nil
-	case <-l.ctx.Done():
-		return &LostError{Cause: context.Cause(l.ctx)}
-	case <-ctx.Done():
-		return openCtxError(ctx)
+// attachFirst gives c a stream on the carrier, waiting for a place for one.
+// Without success, the next carrier takes c up, or ctx's end gives it up.
+func (car *carrier) attachFirst(ctx context.Context, c *Circuit) {
+	if s, err := car.conn.OpenStream(ctx); err == nil {
+		c.attach(car, s)
 	}
 }
 
@@ -157,105 +160,157 @@ func (l *Link) openError(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*LostError](err); ok {
 		return err
 	}
-	if cause := context.Cause(l.conn.Context()); cause != nil {
+	if cause := context.Cause(l.ctx); cause != nil {
 		return &LostError{Cause: cause}
 	}
 	return err
 }
 
-// startOpening queues the open frame and the first fragment behind it, so
-// that both travel in one flight.
-func (c *Circuit) startOpening(ctx context.Context, first *Fragment, answer chan<- error) (err error) {
+// openFrame is the frame that opens the circuit, or resumes it.
+func (c *Circuit) openFrame(s *state) []byte {
 	open := wireOpen{
 		CircuitID:   c.id,
-		Generation:  1,
+		Generation:  s.gen,
+		Resume:      s.confirmed,
+		Received:    s.received,
 		FromSeed:    c.seed,
 		FromService: c.local.service,
 		ToPeer:      c.remote.peer,
 		ToService:   c.remote.service,
-		HasFirst:    first != nil,
+		HasFirst:    c.first,
 	}
-	if d, ok := ctx.Deadline(); ok {
-		open.WaitMillis = uint64(max(0, time.Until(d).Milliseconds()))
+	if s.confirmed {
+		open.Credit = s.grant()
+	} else {
+		open.WaitMillis = uint64(max(0, time.Until(c.deadline).Milliseconds()))
 	}
-	frame := appendSmall(nil, frameOpen, &open)
-	if len(frame) > maxSmallFrame {
-		return &LimitError{What: "opening", Size: len(frame), Limit: maxSmallFrame}
-	}
-	c.update(func(s *state) {
-		if s.lost {
-			err = &LostError{Cause: s.lostBy} // the link has ended, and nobody would answer
-			return
-		}
-		s.opening = answer
-		s.handshake = frame
-		if first != nil {
-			err = s.queue(first)
-		}
-		s.attached = err == nil
-	})
-	return err
+	return appendSmall(nil, frameOpen, &open)
 }
 
-// abandon ends a circuit that nobody has got and whose reader never ran.
-func (c *Circuit) abandon(err error) {
-	c.stream.Reset(transport.CodeClosed)
-	c.lose(err)
-	c.update(func(s *state) {
-		s.closed = true
-		s.readDone = true
-	})
-}
-
-// serveStream finds out what a stream of the other side is for.
-func (l *Link) serveStream(s transport.Stream, done func()) {
-	s.SetReadDeadline(time.Now().Add(l.cfg.OpenTimeout))
-	typ, body, err := transport.ReadFrame(s, maxSmallFrame)
-	s.SetReadDeadline(time.Time{})
-	switch {
-	case err == nil && typ == frameSettings:
-		done()
-		err := l.readControl(s, body)
-		if l.ctx.Err() == nil {
-			l.fail(transport.CodeProtocol, connCause(l.conn, err))
-		}
-		return
-	case err == nil && typ == frameOpen:
-		err = l.serveOpen(s, body)
-	case err == nil:
-		err = faultf("a stream begins with frame type %#x", byte(typ))
-	}
-	if err != nil {
-		if l.ctx.Err() == nil {
-			l.cfg.Logger.Warn("circuit: bad stream", "node", l.node, "error", err)
-		}
-		s.Reset(transport.CodeProtocol)
-	}
-	done()
-}
-
-// serveOpen answers an open frame. The error is about the frame; a refusal is
-// an answer, not an error.
-func (l *Link) serveOpen(s transport.Stream, body []byte) error {
-	var open wireOpen
-	if err := parse(body, &open); err != nil {
-		return err
-	}
-	wait := l.cfg.OpenTimeout
-	if open.WaitMillis > 0 {
-		wait = time.Duration(min(open.WaitMillis, uint64(longestOpening.Milliseconds()))) * time.Millisecond
-	}
-	ctx, cancel := context.WithTimeout(l.ctx, wait)
-	defer cancel()
-	if err := l.accept(ctx, s, &open); err != nil {
-		l.refuse(s, err)
+// checkOpening sees to it that the open frame is not longer than the other
+// side takes.
+func (c *Circuit) checkOpening() error {
+	if n := len(c.openFrame(&c.s)); n > maxSmallFrame-64 { // what grows with time
+		return &LimitError{What: "opening", Size: n, Limit: maxSmallFrame - 64}
 	}
 	return nil
 }
 
+// serveOpen answers an open frame. The error is about the frame; a refusal is
+// an answer, not an error.
+func (car *carrier) serveOpen(s transport.Stream, body []byte) error {
+	var open wireOpen
+	if err := parse(body, &open); err != nil {
+		return err
+	}
+	l := car.link
+	wait := l.cfg.OpenTimeout
+	if open.WaitMillis > 0 {
+		wait = time.Duration(min(open.WaitMillis, uint64(longestOpening.Milliseconds()))) * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(car.ctx, wait)
+	defer cancel()
+	c, err := l.known(ctx, &open)
+	switch {
+	case err != nil:
+	case c != nil:
+		err = c.resume(newAttachment(c, car, s), &open)
+	case open.Resume:
+		err = &Refusal{Code: refusedGone}
+	default:
+		err = car.accept(ctx, s, &open)
+	}
+	if _, broken := errors.AsType[*protocolError](err); broken {
+		return err
+	}
+	if err != nil {
+		car.refuse(s, err)
+	}
+	return nil
+}
+
+// known returns the circuit that an open frame is about, if there is one. One
+// that the acceptor is being asked about, because of an earlier frame, is
+// waited for. Otherwise the caller decides about it, and calls decided.
+func (l *Link) known(ctx context.Context, open *wireOpen) (*Circuit, error) {
+	id := ID(open.CircuitID)
+	for {
+		l.mu.Lock()
+		c, pending := l.circuits[id], l.pending[id]
+		if c == nil && pending == nil && !open.Resume {
+			l.pending[id] = make(chan struct{})
+		}
+		l.mu.Unlock()
+		if pending == nil {
+			return c, nil
+		}
+		select {
+		case <-pending:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (l *Link) decided(id ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.pending[id])
+	delete(l.pending, id)
+}
+
+// resume takes the circuit up again on another stream, at the side that has
+// accepted it. What the two sides tell one another, and whose word it is that
+// counts, changes under one lock.
+func (c *Circuit) resume(a *attachment, open *wireOpen) error {
+	if !c.accepted || ID(open.FromSeed).Peer(c.link.node) != c.remote.peer {
+		return &Refusal{Code: RefusedBadRequest, Reason: "the circuit is another one"}
+	}
+	if !a.car.add(a) {
+		return transport.ErrLost
+	}
+	var err error
+	c.update(func(s *state) {
+		switch {
+		case s.released:
+			err = &Refusal{Code: refusedGone}
+		case a.over:
+			err = transport.ErrLost
+		case open.Generation <= s.gen && !planted(bugGenerationIgnored):
+			err = &Refusal{Code: refusedStale}
+		default:
+			s.leave(s.at, errSuperseded, transport.CodeSuperseded)
+			if s.fin == nil && !s.out.ack(open.Received) {
+				err = faultf("resumes after fragment %d, which was not sent", open.Received)
+				return
+			}
+			a.gen, s.gen = open.Generation, open.Generation
+			c.begin(s, a)
+			if open.Resume {
+				s.out.credit = open.Credit
+			}
+		}
+	})
+	if err != nil {
+		a.car.remove(a)
+	}
+	return err
+}
+
+// begin makes a what carries the circuit, at the side that has accepted it.
+func (c *Circuit) begin(s *state, a *attachment) {
+	s.take(a)
+	a.ready = true
+	a.handshake = appendSmall(nil, frameAccept, &wireAccept{
+		Seed: c.seed, Generation: a.gen, Received: s.received, Credit: s.grant(),
+	})
+}
+
 // accept asks the acceptor and, on its yes, hands over a new circuit.
-func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (err error) {
-	if open.Generation != 1 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromSeed).IsZero() {
+func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOpen) (err error) {
+	l := car.link
+	defer l.decided(open.CircuitID)
+	if open.Generation == 0 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromSeed).IsZero() {
 		return &Refusal{Code: RefusedBadRequest, Reason: "this is no opening of a new circuit"}
 	}
 	if identity.ValidServiceName(open.FromService) != nil {
@@ -268,7 +323,7 @@ func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (
 		return err
 	}
 	from := ID(open.FromSeed).Peer(l.node)
-	acc, err := l.acceptor.AcceptCircuit(ctx, OpenRequest{
+	acc, err := l.hub.acceptor.AcceptCircuit(ctx, OpenRequest{
 		Link:        l,
 		CircuitID:   open.CircuitID,
 		FromPeerID:  from,
@@ -280,9 +335,10 @@ func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (
 		l.unreserve()
 		return err
 	}
-	c := newCircuit(l, s, open.CircuitID, end{acc.PeerID, open.ToService}, end{from, open.FromService})
+	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{from, open.FromService})
 	c.seed = acc.Seed
 	c.first, c.accepted = open.HasFirst, true
+	c.s.confirmed, c.s.seq = true, car.seq
 	if err := l.register(c); err != nil {
 		l.unreserve()
 		return &Refusal{Code: RefusedShutdown}
@@ -291,25 +347,43 @@ func (l *Link) accept(ctx context.Context, s transport.Stream, open *wireOpen) (
 		err = acc.Deliver(ctx, c)
 	}
 	if err != nil {
-		c.unserved(err)
+		c.lose(err)
+		c.Close()
 		return err
 	}
-	c.update(func(s *state) {
-		s.handshake = appendSmall(nil, frameAccept, &wireAccept{Generation: 1, Seed: acc.Seed})
-		s.attached = true
+	a := newAttachment(c, car, s)
+	if !car.add(a) {
+		c.detachedBefore(car)
+		return nil
+	}
+	attached := false
+	c.update(func(st *state) {
+		if attached = !a.over; attached {
+			a.gen, st.gen = open.Generation, open.Generation
+			c.begin(st, a)
+		}
 	})
-	go c.readLoop() // joined as part of the circuit
+	if !attached {
+		c.detachedBefore(car)
+	}
 	return nil
 }
 
-// unserved ends a circuit that its owner did not take. Its stream still
-// carries the refusal.
-func (c *Circuit) unserved(err error) {
-	c.lose(err)
-	c.update(func(s *state) {
-		s.closed = true
-		s.readDone = true
-	})
+// detachedBefore begins the linger of a circuit whose carrier was lost before
+// it was attached.
+func (c *Circuit) detachedBefore(car *carrier) {
+	c.update(func(s *state) { s.since, s.lostBy = time.Now(), context.Cause(car.ctx) })
+	c.link.keepSoon()
+}
+
+// awaitSettings waits for the other side's first control frame.
+func (l *Link) awaitSettings(ctx context.Context) error {
+	select {
+	case <-l.settings:
+		return nil
+	case <-ctx.Done():
+		return openCtxError(ctx)
+	}
 }
 
 // reserve counts one more circuit of the other side.
@@ -333,15 +407,16 @@ func (l *Link) unreserve() {
 }
 
 // refuse tells the other side no and gives it time to read that.
-func (l *Link) refuse(s transport.Stream, err error) {
+func (car *carrier) refuse(s transport.Stream, err error) {
+	l := car.link
 	r, ok := errors.AsType[*Refusal](err)
 	if !ok {
 		r = &Refusal{Code: RefusedInternal}
-		if l.ctx.Err() == nil {
+		if car.ctx.Err() == nil {
 			l.cfg.Logger.Error("circuit: opening failed", "node", l.node, "error", err)
 		}
 	}
-	frame := appendSmall(nil, frameRefuse, &wireRefuse{Code: uint64(r.Code), Reason: cut(r.Reason, MaxReason)})
+	frame := appendSmall(nil, frameRefuse, &wireRefuse{Code: uint64(r.Code), Reason: cut(r.Reason, maxReason)})
 	s.SetWriteDeadline(time.Now().Add(refuseGrace))
 	if _, err := s.Write(frame); err == nil && s.Close() == nil {
 		s.SetReadDeadline(time.Now().Add(refuseGrace))

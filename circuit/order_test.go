@@ -196,7 +196,7 @@ func TestFaultyPathsDeliverOnceAndInOrder(t *testing.T) {
 // other one, and what arrived before can be read.
 func TestVanishingInTraffic(t *testing.T) {
 	for seed := range uint64(5) {
-		inSim(t, circuit.Config{Window: 16 << 10}, func(t *testing.T, p *simPair) {
+		inSim(t, circuit.Config{Window: 16 << 10, NoResume: true}, func(t *testing.T, p *simPair) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			var wg sync.WaitGroup
 			all := p.openTen(t)

@@ -11,16 +11,20 @@ import (
 // mutex guards it.
 type outbox struct {
 	pool *bufPool
+	once bool // nothing is sent a second time, so what is written need not be kept
 
 	chunks []*chunk // oldest first; the last one is appended to
 	at     int      // index of the chunk with the next byte to send
 	last   uint64   // serial of the last fragment taken
-	sent   uint64   // serial of the last fragment handed to the stream
+	sent   uint64   // serial of the last fragment handed to the attachment
+	most   uint64   // the highest that sent has been
 	acked  uint64   // serial of the last fragment acknowledged
 
 	cost     int    // of all frames held
-	sentCost uint64 // of all frames ever sent
+	sentCost uint64 // of all frames up to sent
+	freed    uint64 // of all frames that are not held any more
 	credit   uint64 // a frame may be sent while sentCost is below it
+	replayed int64  // frames that were sent again
 }
 
 // A chunk is a run of whole frames in one buffer.
@@ -30,8 +34,10 @@ type chunk struct {
 	first   uint64 // serial of the first frame
 	last    uint64 // serial of the last frame
 	cost    int
-	args    []argCost // of the frames with Args that are not sent yet
-	writing bool      // the flusher has a slice of buf in its hands
+	args    []argCost // of the frames with Args
+	argsAt  int       // those before it belong to frames that are sent
+	writers int       // flushers that have a slice of buf in their hands
+	dropped bool      // the outbox holds it no longer
 }
 
 // argCost is what a fragment's Args cost beside its frame.
@@ -48,8 +54,13 @@ func (o *outbox) unacked() int { return int(o.last - o.acked) }
 
 func (o *outbox) unsent() bool { return o.sent < o.last }
 
+// unsentCost is what waits to be sent.
+func (o *outbox) unsentCost() int { return int(o.freed + uint64(o.cost) - o.sentCost) }
+
 // canSend reports whether take would give something.
-func (o *outbox) canSend() bool { return o.unsent() && o.sentCost < o.credit }
+func (o *outbox) canSend() bool {
+	return o.unsent() && (o.sentCost < o.credit || planted(bugCreditIgnored))
+}
 
 // add appends a fragment as the next serial. The caller has checked the
 // fragment's limits and the window.
@@ -103,8 +114,9 @@ func (o *outbox) tail(n int) *chunk {
 }
 
 // take returns the next bytes to send: whole frames of one chunk, as many as
-// the credit lets start. The caller writes them and then calls written.
-func (o *outbox) take() (*chunk, []byte) {
+// the credit lets start and, after the first, as limit has room for. The
+// caller writes them and then calls written.
+func (o *outbox) take(limit int) (*chunk, []byte) {
 	if !o.canSend() {
 		return nil, nil
 	}
@@ -113,52 +125,79 @@ func (o *outbox) take() (*chunk, []byte) {
 	}
 	c := o.chunks[o.at]
 	start := c.off
-	for c.off < len(c.buf) && o.sentCost < o.credit {
-		size, _ := transport.FrameSize(c.buf[c.off:], len(c.buf)) // own bytes: no error
-		c.off += size
-		o.sent++
-		o.sentCost += uint64(frameCost(size, 0) + c.argsOf(o.sent))
+	for c.off < len(c.buf) && o.canSend() && (c.off == start || c.off-start < limit) {
+		o.step(c)
+		if o.sent > o.most {
+			o.most = o.sent
+		} else {
+			o.replayed++
+		}
 	}
-	c.writing = true
+	c.writers++
 	return c, c.buf[start:c.off]
 }
 
-// argsOf returns the cost of the Args of the frame that is sent next, and
-// forgets it.
-func (c *chunk) argsOf(serial uint64) int {
-	if len(c.args) == 0 || c.args[0].serial != serial {
-		return 0
+// step moves the cursor over the next frame of c.
+func (o *outbox) step(c *chunk) {
+	size, _ := transport.FrameSize(c.buf[c.off:], len(c.buf)) // own bytes: no error
+	c.off += size
+	o.sent++
+	cost := frameCost(size, 0)
+	if c.argsAt < len(c.args) && c.args[c.argsAt].serial == o.sent {
+		cost += c.args[c.argsAt].cost
+		c.argsAt++
 	}
-	cost := c.args[0].cost
-	c.args = c.args[1:]
-	return cost
+	o.sentCost += uint64(cost)
+}
+
+// seek moves the cursor so that the fragment after serial is sent next. Serial
+// is not below what is acknowledged.
+func (o *outbox) seek(serial uint64) {
+	if o.once || len(o.chunks) == 0 {
+		return // everything up to last is acknowledged, or will never be sent
+	}
+	for _, c := range o.chunks[:min(o.at+1, len(o.chunks))] {
+		c.off, c.argsAt = 0, 0
+	}
+	o.at, o.sent, o.sentCost = 0, o.chunks[0].first-1, o.freed
+	for o.sent < serial {
+		for o.chunks[o.at].off == len(o.chunks[o.at].buf) {
+			o.at++
+		}
+		o.step(o.chunks[o.at])
+	}
 }
 
 // written ends a take.
 func (o *outbox) written(c *chunk) {
-	c.writing = false
-	if c.last <= o.acked {
+	c.writers--
+	if planted(bugAckOnWrite) && !c.dropped {
+		o.ack(o.sent)
+	}
+	spent := o.once && !c.dropped && c.off == len(c.buf) && c != o.chunks[len(o.chunks)-1]
+	if c.writers == 0 && (c.dropped || spent) {
 		o.pool.put(c.buf)
+		c.buf, c.off = nil, 0
 	}
 }
 
 // ack forgets what the other side has received. It reports false if serial
 // was never sent.
 func (o *outbox) ack(serial uint64) bool {
-	if serial > o.sent {
+	if serial > o.most {
 		return false
 	}
 	if serial <= o.acked {
 		return true
 	}
 	o.acked = serial
+	if serial > o.sent {
+		o.seek(serial) // it was sent on an earlier attachment
+	}
 	n := 0
 	for n < len(o.chunks) && o.chunks[n].last <= serial && o.chunks[n].off == len(o.chunks[n].buf) {
-		c := o.chunks[n]
-		o.cost -= c.cost
-		if !c.writing {
-			o.pool.put(c.buf)
-		}
+		o.cost -= o.chunks[n].cost
+		o.freed += uint64(o.chunks[n].cost)
 		n++
 	}
 	o.drop(n)
@@ -167,17 +206,20 @@ func (o *outbox) ack(serial uint64) bool {
 
 // clear forgets everything that waits, acknowledged or not.
 func (o *outbox) clear() {
-	for _, c := range o.chunks {
-		if !c.writing {
-			o.pool.put(c.buf)
-		}
-	}
 	o.drop(len(o.chunks))
-	o.cost = 0
-	o.sent = o.last
+	o.freed += uint64(o.cost)
+	o.cost, o.sentCost = 0, o.freed
+	o.sent, o.most = o.last, o.last
 }
 
 func (o *outbox) drop(n int) {
+	for _, c := range o.chunks[:n] {
+		c.dropped = true
+		if c.writers == 0 && c.buf != nil {
+			o.pool.put(c.buf)
+			c.buf = nil
+		}
+	}
 	clear(o.chunks[:n])
 	o.chunks = o.chunks[n:]
 	o.at = max(0, o.at-n)

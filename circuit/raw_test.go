@@ -29,6 +29,12 @@ const (
 	frameFin      transport.FrameType = 0x24
 )
 
+// What docs/wire.md gives for circuits that are no more.
+const (
+	refusedGone circuit.RefuseCode = 8
+	codeGone    transport.Code     = 256
+)
+
 // frameOf makes a frame.
 func frameOf(typ transport.FrameType, body []byte) []byte {
 	return append(transport.AppendFrameHeader(nil, typ, len(body)), body...)
@@ -42,6 +48,7 @@ func (b tuple) uint(v uint64) tuple               { return msgp.AppendUint64(b, 
 func (b tuple) int(v int64) tuple                 { return msgp.AppendInt64(b, v) }
 func (b tuple) str(s string) tuple                { return msgp.AppendString(b, s) }
 func (b tuple) bin(id circuit.ID) tuple           { return msgp.AppendBytes(b, id[:]) }
+func (b tuple) data(v []byte) tuple               { return msgp.AppendBytes(b, v) }
 func (b tuple) bool(v bool) tuple                 { return msgp.AppendBool(b, v) }
 func (b tuple) null() tuple                       { return msgp.AppendNil(b) }
 func (b tuple) array(n uint32) tuple              { return msgp.AppendArrayHeader(b, n) }
@@ -57,8 +64,10 @@ func (b tuple) args(n uint32, key string) tuple {
 }
 
 func settingsFrame(window, payload uint64) []byte {
-	return newTuple(3).uint(window).uint(payload).uint(0).in(frameSettings)
+	return newTuple(4).uint(window).uint(payload).uint(0).uint(0).in(frameSettings)
 }
+
+func pingFrame(nonce uint64) []byte { return newTuple(2).uint(nonce).data(nil).in(framePing) }
 
 func ackFrame(stream, received, credit uint64) []byte {
 	return newTuple(1).array(1).array(3).uint(stream).uint(received).uint(credit).in(frameAck)
@@ -74,7 +83,7 @@ func finFrame(last uint64) []byte {
 }
 
 func acceptFrame(seed circuit.ID) []byte {
-	return newTuple(3).bin(seed).uint(1).uint(0).in(frameAccept)
+	return newTuple(4).bin(seed).uint(1).uint(0).uint(1 << 20).in(frameAccept)
 }
 
 func refuseFrame(code uint64) []byte { return newTuple(2).uint(code).str("no").in(frameRefuse) }
@@ -84,7 +93,7 @@ type opening struct {
 	id, from, to           circuit.ID // from is a seed
 	generation, received   uint64
 	fromService, toService string
-	first                  bool
+	first, resume          bool
 }
 
 func newOpening() opening {
@@ -92,7 +101,7 @@ func newOpening() opening {
 }
 
 func (o opening) frame() []byte {
-	return newTuple(9).bin(o.id).uint(o.generation).uint(o.received).bin(o.from).str(o.fromService).
+	return newTuple(11).bin(o.id).uint(o.generation).bool(o.resume).uint(o.received).uint(0).bin(o.from).str(o.fromService).
 		bin(o.to).str(o.toService).bool(o.first).uint(0).in(frameOpen)
 }
 

@@ -1,50 +1,12 @@
 package circuit
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 
 	"ckt.local/transport"
 )
-
-// readLoop reads the frames of the circuit's stream until its end. It never
-// waits for the user: what the other side may send always has room in the
-// inbox. One runs per circuit, from its opening until the stream ends.
-func (c *Circuit) readLoop() {
-	for {
-		typ, body, err := c.fr.next()
-		if err == nil {
-			err = c.onFrame(typ, body)
-		}
-		if err == nil {
-			continue
-		}
-		c.fr.release()
-		c.readEnded(err)
-		return
-	}
-}
-
-// readEnded is called once, when nothing more comes from the stream.
-func (c *Circuit) readEnded(err error) {
-	c.mu.Lock()
-	clean := c.s.lost || err == io.EOF && (c.s.finSent || c.s.fin != nil && c.s.received == c.s.fin.Last)
-	c.mu.Unlock()
-	if !clean {
-		if gone := context.Cause(c.link.conn.Context()); gone != nil {
-			err = gone
-		}
-		if isForeign(err) {
-			c.fault(err)
-		} else {
-			c.stream.Reset(transport.CodeClosed) // or a blocked write would wait for a side that has gone
-			c.lose(err)
-		}
-	}
-	c.update(func(s *state) { s.readDone = true })
-}
 
 // A protocolError says how the other side broke the protocol.
 type protocolError struct{ what string }
@@ -65,20 +27,20 @@ func isForeign(err error) bool {
 }
 
 // onFrame takes one frame. body is only valid during the call.
-func (c *Circuit) onFrame(typ transport.FrameType, body []byte) error {
+func (a *attachment) onFrame(typ transport.FrameType, body []byte) error {
 	if typ == frameData {
-		return c.onData(body)
+		return a.onData(body)
 	}
 	if len(body) >= maxSmallFrame && !typ.Optional() {
 		return &transport.FrameError{Len: len(body) + 1, Limit: maxSmallFrame}
 	}
 	switch typ {
 	case frameFin:
-		return c.onFin(body)
+		return a.onFin(body)
 	case frameAccept:
-		return c.onAccept(body)
+		return a.onAccept(body)
 	case frameRefuse:
-		return c.onRefuse(body)
+		return a.onRefuse(body)
 	}
 	if typ.Optional() {
 		return nil
@@ -103,7 +65,8 @@ func parse(body []byte, m unmarshaler) error {
 	return nil
 }
 
-func (c *Circuit) onData(body []byte) error {
+func (a *attachment) onData(body []byte) error {
+	c := a.c
 	var w wireFragment
 	payload, err := w.UnmarshalMsg(body)
 	if err != nil {
@@ -115,11 +78,11 @@ func (c *Circuit) onData(body []byte) error {
 	if err := checkTexts(w.Subject, w.Err, w.Args); err != nil {
 		return faultf("%v", err)
 	}
-	if !c.fr.owned() {
+	if !a.fr.owned() {
 		payload = append([]byte(nil), payload...)
 	}
 	it := item{f: c.fragment(&w, payload), cost: frameCost(frameSize(len(body)), len(w.Args))}
-	c.update(func(s *state) { err = c.receive(s, it) })
+	c.update(func(s *state) { err = a.receive(s, it) })
 	return err
 }
 
@@ -148,23 +111,25 @@ func (c *Circuit) fragment(w *wireFragment, payload []byte) *Fragment {
 	switch {
 	case f.Err != "":
 		f.Typ = CallError
-	case c.first && f.Serial == 1:
+	case c.accepted && c.first && f.Serial == 1:
 		f.Typ = CallFirst
 	}
 	return f
 }
 
 // receive takes a fragment into the inbox, or hands it to a reader that waits.
-func (c *Circuit) receive(s *state, it item) error {
+// What is received and which attachment it came by change together: so what
+// the next attachment is told is neither too little nor too much.
+func (a *attachment) receive(s *state, it item) error {
 	serial := uint64(it.f.Serial)
 	switch {
-	case s.lost:
-		return transport.ErrClosed // the reader had it in hand already; Reads may be closed
-	case s.opening != nil:
+	case s.at != a:
+		return errStale // the reader had it in hand already; Reads may be closed
+	case !s.confirmed || !a.ready:
 		return faultf("fragment before the answer to the opening")
 	case serial == 0:
 		return faultf("fragment without a serial")
-	case serial <= s.received:
+	case serial <= s.received && !planted(bugNoDedup):
 		s.dups++
 		return nil
 	case serial > s.received+1:
@@ -177,6 +142,17 @@ func (c *Circuit) receive(s *state, it item) error {
 	s.received = serial
 	s.rcvCost += uint64(it.cost)
 	s.bytes.rcv += int64(len(it.f.Payload))
+	a.c.growInbox(s, it.cost)
+	if planted(bugAckBeforeDelivery) {
+		if it = a.hold(it); it.f == nil {
+			return nil
+		}
+	}
+	return a.c.deliver(s, it)
+}
+
+// deliver gives a fragment to the user, or keeps it for the user.
+func (c *Circuit) deliver(s *state, it item) error {
 	if s.closed {
 		s.took += uint64(it.cost)
 		return nil
@@ -207,22 +183,33 @@ func (c *Circuit) handOver(f *Fragment) bool {
 	}
 }
 
-func (c *Circuit) onFin(body []byte) (err error) {
-	fin := &wireFin{}
+func (a *attachment) onFin(body []byte) (err error) {
+	c, fin := a.c, &wireFin{}
 	if err := parse(body, fin); err != nil {
 		return err
 	}
-	fin.Reason = cut(fin.Reason, MaxReason)
+	fin.Reason = cut(fin.Reason, maxReason)
 	c.update(func(s *state) {
+		if planted(bugFinWithoutLast) {
+			fin.Last = s.received
+		}
 		switch {
-		case s.fin != nil:
+		case s.at != a:
+			err = errStale
+		case a.finCame:
 			err = faultf("second fin")
-		case s.opening != nil:
+		case s.fin != nil && s.fin.Last != fin.Last:
+			err = faultf("fin after %d, and before it was after %d", fin.Last, s.fin.Last)
+		case !s.confirmed || !a.ready:
 			err = faultf("fin before the answer to the opening")
 		case fin.Last < s.received:
 			err = faultf("fin after %d, but %d has come", fin.Last, s.received)
 		default:
-			s.fin, s.poke = fin, true
+			a.finCame = true
+			if s.fin == nil {
+				s.fin = fin
+			}
+			s.poke = true
 			if s.pumping {
 				signal(c.wake)
 			}
@@ -231,47 +218,74 @@ func (c *Circuit) onFin(body []byte) (err error) {
 	return err
 }
 
-func (c *Circuit) onAccept(body []byte) (err error) {
-	var a wireAccept
-	if err := parse(body, &a); err != nil {
+// onAccept learns that the other side has taken the circuit, or takes it up
+// again, and what it has of it.
+func (a *attachment) onAccept(body []byte) (err error) {
+	var w wireAccept
+	if err := parse(body, &w); err != nil {
 		return err
 	}
-	peer := ID(a.Seed).Peer(c.link.node)
+	c := a.c
+	peer := ID(w.Seed).Peer(c.link.node)
 	c.update(func(s *state) {
 		switch {
-		case s.opening == nil:
+		case s.at != a:
+			err = errStale
+		case c.accepted || a.ready:
 			err = faultf("accept without an opening")
-		case a.Generation != 1 || a.Received != 0:
-			err = faultf("accept of generation %d", a.Generation)
-		case ID(a.Seed).IsZero() || !c.remote.peer.IsZero() && c.remote.peer != peer:
+		case w.Generation != a.gen:
+			err = faultf("accept of generation %d, not %d", w.Generation, a.gen)
+		case ID(w.Seed).IsZero() || !c.remote.peer.IsZero() && c.remote.peer != peer:
 			err = faultf("accept by another peer")
+		case s.fin == nil && !s.out.ack(w.Received):
+			err = faultf("accept with fragment %d, which was not sent", w.Received)
 		default:
-			c.remote.peer = peer
-			c.setNames()
-			s.opening <- nil
-			s.opening = nil
+			s.open(a, w.Credit)
+			if s.opening != nil {
+				c.remote.peer = peer
+				c.setNames()
+				s.opening <- nil
+				s.opening = nil
+			}
 		}
 	})
 	return err
 }
 
-func (c *Circuit) onRefuse(body []byte) error {
+// open begins the exchange on an attachment, when the other side has said what
+// it has received and what it can take.
+func (s *state) open(a *attachment, credit uint64) {
+	a.ready, s.confirmed = true, true
+	if s.fin == nil {
+		s.out.credit = credit // what was given before, and lost with the connection, is in it
+	}
+}
+
+// onRefuse learns that the other side does not take the circuit.
+func (a *attachment) onRefuse(body []byte) error {
 	var r wireRefuse
 	if err := parse(body, &r); err != nil {
 		return err
 	}
+	c := a.c
 	c.mu.Lock()
-	opening := c.s.opening != nil
+	ours := c.s.at == a && !c.accepted && !a.ready
 	c.mu.Unlock()
-	if !opening {
+	if !ours {
 		return faultf("refuse without an opening")
 	}
-	c.lose(&RefusedError{
-		Code:    RefuseCode(r.Code),
-		Reason:  cut(r.Reason, MaxReason),
-		Node:    c.RemoteNodeID(),
-		Service: c.remote.service,
-	})
-	c.stream.Reset(transport.CodeClosed)
+	switch RefuseCode(r.Code) {
+	case refusedGone:
+		c.lose(errGone)
+	case refusedStale:
+		return faultf("refused as stale")
+	default:
+		c.lose(&RefusedError{
+			Code:    RefuseCode(r.Code),
+			Reason:  cut(r.Reason, maxReason),
+			Node:    c.RemoteNodeID(),
+			Service: c.remote.service,
+		})
+	}
 	return nil
 }

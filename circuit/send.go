@@ -44,7 +44,7 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 		switch {
 		case s.sendErr() != nil:
 			err = s.sendErr()
-		case s.out.cost >= c.link.cfg.Window:
+		case s.out.cost >= s.most && !c.growOutbox(s):
 			if s.room == nil {
 				s.room = make(chan struct{})
 			}
@@ -80,10 +80,10 @@ func (l *Link) checkFragment(f *Fragment) error {
 // checkTexts checks what a fragment carries besides its payload.
 func checkTexts(subject, errText string, args map[string]string) error {
 	switch {
-	case len(subject) > MaxSubject:
-		return &LimitError{What: "subject", Size: len(subject), Limit: MaxSubject}
-	case len(errText) > MaxErr:
-		return &LimitError{What: "err", Size: len(errText), Limit: MaxErr}
+	case len(subject) > maxSubject:
+		return &LimitError{What: "subject", Size: len(subject), Limit: maxSubject}
+	case len(errText) > maxErr:
+		return &LimitError{What: "err", Size: len(errText), Limit: maxErr}
 	case len(args) > maxArgs:
 		return &LimitError{What: "args", Size: len(args), Limit: maxArgs}
 	}
@@ -100,28 +100,32 @@ func checkTexts(subject, errText string, args map[string]string) error {
 	return nil
 }
 
-// flush writes what waits to the stream and ends when nothing does. At most
-// one runs per circuit; it may block in the stream, so it holds no lock then.
-// The link's Close ends a blocked write.
-func (c *Circuit) flush() {
+// run writes what waits to the stream and ends when nothing does. At most one
+// runs per attachment; it may block in the stream, so it holds no lock then.
+// The end of the attachment ends a blocked write.
+func (a *attachment) run() {
 	for {
 		var job write
-		c.update(func(s *state) { job = s.nextWrite() })
+		a.c.update(func(s *state) { job = a.nextWrite(s) })
 		if job.buf == nil && !job.eof {
 			return
 		}
 		var err error
 		if job.eof {
-			err = c.stream.Close()
+			err = a.stream.Close()
 		} else {
-			_, err = c.stream.Write(job.buf)
+			_, err = a.stream.Write(job.buf)
 		}
-		if job.chunk != nil {
-			c.update(func(s *state) { s.out.written(job.chunk) })
-		}
-		if err != nil {
-			c.writeFailed(err)
-		}
+		a.c.update(func(s *state) {
+			if job.chunk != nil {
+				s.out.written(job.chunk)
+			}
+			if err != nil {
+				s.leave(a, err, transport.CodeClosed)
+			} else if job.eof {
+				a.eofSent = true
+			}
+		})
 	}
 }
 
@@ -134,39 +138,31 @@ type write struct {
 
 // nextWrite picks what to write: the handshake, then the close, which may
 // overtake data, then data as far as the credit goes, then the end.
-func (s *state) nextWrite() (job write) {
+func (a *attachment) nextWrite(s *state) (job write) {
 	switch {
-	case s.lost:
-	case len(s.handshake) > 0:
-		job.buf, s.handshake = s.handshake, nil
+	case s.at != a:
+	case len(a.handshake) > 0:
+		job.buf, a.handshake = a.handshake, nil
 	case s.owesFin():
-		s.finSent = true
+		a.finSent = true
 		fin := wireFin{Last: s.out.last}
 		if s.closeWith != nil {
-			fin.Failed, fin.Reason = true, cut(s.closeWith.Error(), MaxReason)
+			fin.Failed, fin.Reason = true, cut(s.closeWith.Error(), maxReason)
 		}
 		job.buf = appendSmall(nil, frameFin, &fin)
-	case s.out.canSend():
-		job.chunk, job.buf = s.out.take()
-	case s.wantsEOF() && !s.eofSent:
-		s.eofSent, job.eof = true, true
+	case s.mayData():
+		limit := bufSize
+		if s.confirmed && !a.ready {
+			limit = earlyData - a.early
+		}
+		job.chunk, job.buf = s.out.take(limit)
+		a.early += len(job.buf)
+	case s.wantsEOF():
+		a.eofAsked, job.eof = true, true
 	}
 	if job.buf == nil && !job.eof {
-		s.flushing = false
+		a.flushing = false
+		s.flushers--
 	}
 	return job
-}
-
-// writeFailed is called when the stream takes no more. The reader finds out
-// more about why, so it decides, unless it has ended before.
-func (c *Circuit) writeFailed(err error) {
-	c.update(func(s *state) {
-		if s.readDone || s.fin != nil {
-			s.lost = true
-			if s.lostBy == nil {
-				s.lostBy = err
-			}
-		}
-	})
-	c.stream.Reset(transport.CodeClosed)
 }

@@ -141,7 +141,7 @@ func wantLost(t *testing.T, c *circuit.Circuit, unacked int) {
 }
 
 func TestVanishedPeerIsNoticedWhenIdle(t *testing.T) {
-	inSim(t, circuit.Config{}, func(t *testing.T, p *simPair) {
+	inSim(t, circuit.Config{NoResume: true}, func(t *testing.T, p *simPair) {
 		a, b := p.openCircuit(t, frag(1, "x"))
 		<-b.Reads
 		time.Sleep(time.Minute)
@@ -160,7 +160,7 @@ func TestVanishedPeerIsNoticedWhenIdle(t *testing.T) {
 }
 
 func TestVanishedPeerIsNoticedSoonerWithDataOutstanding(t *testing.T) {
-	inSim(t, circuit.Config{}, func(t *testing.T, p *simPair) {
+	inSim(t, circuit.Config{NoResume: true}, func(t *testing.T, p *simPair) {
 		a, _ := p.openCircuit(t, nil)
 		b, a2 := func() (x, y *circuit.Circuit) {
 			x, err := p.b.link.Open(t.Context(), p.b.params(nil))
@@ -193,7 +193,7 @@ func TestVanishedPeerIsNoticedSoonerWithDataOutstanding(t *testing.T) {
 // Packets still come, but nothing of ours arrives: the sender must not go on
 // believing.
 func TestOneWayCutIsNoticedByTheSender(t *testing.T) {
-	inSim(t, circuit.Config{}, func(t *testing.T, p *simPair) {
+	inSim(t, circuit.Config{NoResume: true}, func(t *testing.T, p *simPair) {
 		a, b := p.openCircuit(t, nil)
 		stop := make(chan struct{})
 		talked := make(chan struct{})

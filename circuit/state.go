@@ -21,23 +21,32 @@ const (
 
 // state is everything of a Circuit that changes. Circuit.mu guards it,
 // Circuit.update is the only code that changes it, and settle, which update
-// calls, the only code that decides what follows: docs/architecture.md draws
-// the life of a circuit.
+// calls, the only code that decides what follows: docs/states.md draws it.
 type state struct {
 	out outbox
 	in  inbox
 
 	// The attachment.
-	attached  bool         // the flusher may write to the stream
-	handshake []byte       // frame that goes before all others
-	opening   chan<- error // gets the answer to our open frame; nil once it came
-	finSent   bool
-	eofSent   bool // our direction of the stream has ended
-	readDone  bool // the other direction has been read to its end
-	lost      bool // the stream is of no more use
+	at          *attachment  // nil: detached
+	gen         uint64       // of the latest attachment, also when it is gone
+	seq         int          // the carrier of the latest attachment
+	confirmed   bool         // the other side has accepted the circuit
+	opening     chan<- error // gets the answer to our open frame; nil once it came
+	moving      bool         // at is to be replaced though it is well
+	lost        bool         // there will be no attachment any more
+	lostBy      error        // why there is none, or why there was none last
+	since       time.Time    // when that came to be
+	attachments int
+	faults      int         // attachments in a row that ended by a fault and brought nothing
+	news        uint64      // received + out.acked at the last fault
+	retry       *time.Timer // asks for another attachment
+	gone        *attachment // ended in this update
+	announce    bool        // States has something to tell
+	watchers    chan struct{}
 
 	// Goroutines that come and go; each ends when its work is done.
-	flushing  bool // flush runs
+	readers   int  // of attachments
+	flushers  int  // of attachments
 	pumping   bool // pump runs
 	iterating int  // calls of Fragments that run
 
@@ -48,13 +57,23 @@ type state struct {
 	told     uint64 // received, in the last acknowledgement
 	toldCost uint64 // rcvCost then
 	granted  uint64 // credit given so far
+	window   int    // what it is given from
 	asked    urgency
+
+	// Sending.
+	most     int           // what the outbox may hold
+	idle     int           // calls of keep since the last fragment was sent
+	keptLast uint64        // out.last at the last of them
+	grown    int           // of the hub's budget, for window and most
+	keep     bool          // the link's keep is to look after the circuit
+	room     chan struct{} // closed when a waiting Send should look again
+	acks     chan struct{} // closed when a waiting Flush should
+	acksFrom uint64        // out.acked when acks was made
 
 	// The end.
 	closed    bool  // this side has closed
 	closeWith error // the reason given; nil: none
 	fin       *wireFin
-	lostBy    error // why the stream is lost
 	quiet     bool  // nobody has read for quietAfterEnd
 	cause     error // why the circuit ended; set once
 	unacked   int   // fragments not acknowledged at that time
@@ -64,28 +83,40 @@ type state struct {
 	finished  bool  // no goroutine will ever run for it again
 	owned     bool  // the owner knows it
 
-	poke  bool          // something that Fragments waits for has changed
-	busy  bool          // counted in the link's outstanding
-	room  chan struct{} // closed when a waiting Send should look again
-	timer *time.Timer   // ends a close that nobody takes
-	stall *time.Timer   // runs while Fragments calls take nothing of what is left after the end
+	poke  bool        // something that Fragments waits for has changed
+	timer *time.Timer // ends a close that nobody takes
+	stall *time.Timer // runs while Fragments calls take nothing of what is left after the end
 
 	dups  int64 // fragments that came twice
 	bytes struct{ sent, rcv int64 }
 }
 
 // arrivedAll reports whether nothing more will arrive.
-func (s *state) arrivedAll() bool {
-	return s.lost || s.fin != nil && s.received >= s.fin.Last
-}
+func (s *state) arrivedAll() bool { return s.lost || s.hasAll() }
+
+// hasAll reports whether the other side has closed and all of it is here.
+func (s *state) hasAll() bool { return s.fin != nil && s.received >= s.fin.Last }
 
 // owesFin reports whether the other side must still be told of the close. It
-// need not be if it has closed itself.
-func (s *state) owesFin() bool { return s.closed && !s.finSent && s.fin == nil }
+// need not be if it has closed itself and this side has taken all.
+func (s *state) owesFin() bool { return s.closed && !s.at.finSent && !s.hasAll() }
 
-// wantsEOF reports whether everything of this side has been written.
+// wantsEOF reports whether this side is to end its direction of the stream: it
+// has been told of the close and has everything, or it has closed and the
+// other side has said so in the same way.
 func (s *state) wantsEOF() bool {
-	return s.fin != nil || s.closed && s.finSent && !s.out.unsent()
+	return !s.at.eofAsked && !s.owesFin() && (s.at.readDone || s.fin != nil && (s.closed || s.hasAll()))
+}
+
+// takesEOF reports whether the other side may end its direction now.
+func (s *state) takesEOF() bool {
+	return s.closed && (s.at.finSent || s.fin != nil) || s.fin != nil && s.at.eofAsked
+}
+
+// mayData reports whether data may be written now: before the other side has
+// said where it stands only a little, because it may have that already.
+func (s *state) mayData() bool {
+	return s.out.canSend() && (s.at.ready || !s.confirmed || s.at.early < earlyData)
 }
 
 // endOf decides whether the circuit has ended, and why.
@@ -95,7 +126,7 @@ func (s *state) endOf() error {
 		return fmt.Errorf("%w: %w", ErrClosed, s.closeWith)
 	case s.closed:
 		return ErrClosed
-	case s.fin != nil && (s.quiet || s.received >= s.fin.Last):
+	case s.fin != nil && (s.quiet || s.hasAll()):
 		return s.finCause()
 	case s.lost:
 		if _, ok := errors.AsType[*RefusedError](s.lostBy); ok || s.lostBy == ErrOpenTimeout {
@@ -123,14 +154,21 @@ func (s *state) sendErr() error {
 
 // after is what remains to be done outside the mutex after an update.
 type after struct {
-	flush, pump bool
-	cancel      error
-	remove      bool
-	release     bool
-	finish      bool
-	busy        int // +1, -1
-	ask         urgency
-	wakePump    bool
+	flush    *attachment
+	read     *attachment
+	gone     *attachment
+	reattach bool
+	ack      *attachment
+	ask      urgency
+	keep     bool
+	pump     bool
+	wakePump bool
+	cancel   error
+	remove   bool
+	release  bool
+	dropped  int
+	budget   int
+	finish   bool
 }
 
 // update changes the state and lets settle decide what follows.
@@ -139,7 +177,7 @@ func (c *Circuit) update(change func(s *state)) {
 	change(&c.s)
 	todo := c.settle(&c.s)
 	c.mu.Unlock()
-	c.carryOut(todo)
+	c.carryOut(&todo)
 }
 
 // settle derives what follows from the state as it is. It only flips flags;
@@ -147,7 +185,7 @@ func (c *Circuit) update(change func(s *state)) {
 func (c *Circuit) settle(s *state) (todo after) {
 	if s.cause == nil {
 		if s.cause = s.endOf(); s.cause != nil {
-			s.unacked = s.out.unacked()
+			s.unacked, s.announce, s.poke = s.out.unacked(), true, true
 			todo.wakePump = s.pumping
 		}
 	}
@@ -167,7 +205,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 		close(c.reads)
 		close(c.errs)
 	}
-	if s.room != nil && (s.sendErr() != nil || s.out.cost < c.link.cfg.Window) {
+	if s.room != nil && (s.sendErr() != nil || s.out.cost < s.most) {
 		close(s.room)
 		s.room = nil
 	}
@@ -179,9 +217,14 @@ func (c *Circuit) settle(s *state) (todo after) {
 	}
 	s.poke = false
 	c.settleStall(s)
-	c.settleStream(s, &todo)
+	c.settleAttachment(s, &todo)
 	c.settleAcks(s, &todo)
 	c.settleRelease(s, &todo)
+	if s.announce && s.watchers != nil {
+		close(s.watchers)
+		s.watchers = nil
+	}
+	s.announce = false
 	return todo
 }
 
@@ -201,20 +244,29 @@ func (c *Circuit) settleStall(s *state) {
 	}
 }
 
-// settleStream decides about the flusher, and whether the other side owes an
-// acknowledgement.
-func (c *Circuit) settleStream(s *state, todo *after) {
-	work := len(s.handshake) > 0 || s.owesFin() || s.out.canSend() || s.wantsEOF() && !s.eofSent
-	if s.attached && !s.lost && !s.flushing && work {
-		s.flushing, todo.flush = true, true
-	}
-	busy := !s.lost && (s.opening != nil || s.attached && s.fin == nil && s.out.sent > s.out.acked)
-	if busy != s.busy {
-		s.busy = busy
-		todo.busy = -1
-		if busy {
-			todo.busy = 1
+// settleAttachment decides about the flusher and the reader, and about another
+// attachment.
+func (c *Circuit) settleAttachment(s *state, todo *after) {
+	todo.gone, s.gone = s.gone, nil
+	a := s.at
+	if a == nil {
+		if todo.gone != nil && !s.lost {
+			todo.keep = true
+			todo.reattach = !c.accepted
 		}
+		return
+	}
+	if !a.reading {
+		a.reading, todo.read = true, a
+		s.readers++
+	}
+	work := len(a.handshake) > 0 || s.owesFin() || s.mayData() || s.wantsEOF()
+	if !a.flushing && work {
+		a.flushing, todo.flush = true, a
+		s.flushers++
+	}
+	if s.keep {
+		todo.keep, s.keep = true, false
 	}
 }
 
@@ -229,47 +281,59 @@ const (
 
 // settleAcks decides whether to acknowledge, and how soon.
 func (c *Circuit) settleAcks(s *state, todo *after) {
-	if s.lost || s.released {
+	if s.lost || s.released || s.at == nil {
 		return
 	}
-	quarter := max(1, uint64(c.link.cfg.Window/4)) // 0 would be due for ever
+	quarter := max(1, uint64(s.window/4)) // 0 would be due for ever
 	news := s.received - s.told
-	last := s.fin != nil && s.received == s.fin.Last
-	credit := s.took + uint64(c.link.cfg.Window) - s.granted
+	last := s.hasAll()
+	credit := int64(s.took + uint64(s.window) - s.granted) // below 0 when the window has shrunk
 	want := noAck
 	switch {
-	case news >= acksAtOnce, s.rcvCost-s.toldCost >= quarter, last && news > 0, !last && credit >= quarter:
+	case news >= acksAtOnce, s.rcvCost-s.toldCost >= quarter, last && news > 0, !last && credit >= int64(quarter):
 		want = ackAtOnce
 	case news > 0:
 		want = ackSoon
 	}
 	if want > s.asked {
-		s.asked, todo.ask = want, want
+		s.asked, todo.ask, todo.ack = want, want, s.at
 	}
 }
 
-// acknowledge returns what to tell the other side, and counts it as told.
-func (s *state) acknowledge(window int) (wireAck, bool) {
+// grant returns the credit to give now, and counts what it says about received
+// as told.
+func (s *state) grant() (credit uint64) {
 	s.asked = noAck
-	if s.lost || s.released {
-		return wireAck{}, false
-	}
 	s.told, s.toldCost = s.received, s.rcvCost
-	s.granted = max(s.granted, s.took+uint64(window))
-	return wireAck{Received: s.told, Credit: s.granted}, true
+	s.granted = max(s.granted, s.took+uint64(s.window))
+	return s.granted
 }
 
 // settleRelease decides when the link may forget the circuit: when both
-// directions of its stream have ended and nothing is unacknowledged.
+// directions of its stream have ended, by which each side knows that the other
+// knows, or when it is lost.
 func (c *Circuit) settleRelease(s *state, todo *after) {
-	quiet := s.lost || s.eofSent && s.out.cost == 0 && s.told == s.received
-	if !s.released && s.readDone && quiet {
-		s.released, todo.release = true, true
-		if s.timer != nil {
-			s.timer.Stop()
+	if !s.released && (s.lost || s.at != nil && s.at.readDone && s.at.eofSent) {
+		s.released, todo.release, s.announce = true, true, true
+		if s.closed && s.fin == nil {
+			todo.dropped = s.out.unacked()
+		}
+		todo.budget, s.grown = s.grown, 0
+		if s.at != nil {
+			s.at.over, s.at.clean = true, true
+			todo.gone, s.at = s.at, nil
+		}
+		for _, t := range []*time.Timer{s.timer, s.retry} {
+			if t != nil {
+				t.Stop()
+			}
 		}
 	}
-	if s.released && s.chansShut && !s.flushing && !s.pumping && !s.finished {
+	if s.acks != nil && (s.released || s.sendErr() != nil || s.out.acked > s.acksFrom) {
+		close(s.acks)
+		s.acks = nil
+	}
+	if s.released && s.chansShut && s.flushers+s.readers == 0 && !s.pumping && !s.finished {
 		s.finished, todo.finish = true, true
 	}
 }
@@ -284,9 +348,15 @@ func (s *state) dropUnread() uint64 {
 }
 
 // carryOut does what settle has decided.
-func (c *Circuit) carryOut(todo after) {
-	if todo.flush {
-		go c.flush() // joined by the link: finished waits for it
+func (c *Circuit) carryOut(todo *after) {
+	if todo.gone != nil {
+		todo.gone.abandon()
+	}
+	if todo.read != nil {
+		go todo.read.readLoop() // joined by the link: finished waits for it
+	}
+	if todo.flush != nil {
+		go todo.flush.run() // likewise
 	}
 	if todo.pump {
 		go c.pump() // likewise
@@ -294,11 +364,17 @@ func (c *Circuit) carryOut(todo after) {
 	if todo.wakePump {
 		signal(c.wake)
 	}
-	if todo.busy != 0 {
-		c.link.owes(todo.busy)
+	if todo.reattach {
+		c.reattach(todo.gone.car)
+	}
+	if todo.keep {
+		c.link.keepSoon()
 	}
 	if todo.ask != noAck {
-		c.link.askAck(c, todo.ask)
+		todo.ack.car.control.askAck(todo.ack, todo.ask)
+	}
+	if todo.budget > 0 {
+		c.link.hub.release(todo.budget)
 	}
 	if todo.cancel != nil {
 		c.cancel(todo.cancel)
@@ -307,7 +383,7 @@ func (c *Circuit) carryOut(todo after) {
 		}
 	}
 	if todo.release {
-		c.link.forget(c)
+		c.link.forget(c, todo.dropped)
 	}
 	if todo.finish {
 		c.link.finish(c)

@@ -13,26 +13,29 @@ import (
 
 // inFake runs f in a bubble with an open circuit without another side. What f
 // leaves running fails the test.
-func inFake(t *testing.T, cfg Config, f func(t *testing.T, c *Circuit, s *fakeStream)) {
+func inFake(t *testing.T, cfg Config, f func(t *testing.T, c *fakeCircuit)) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := newFakeLink(cfg, wireSettings{Window: 1 << 20, MaxPayload: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, s, err := newFakeCircuit(l, &fakeOwner{})
+		c, err := newFakeCircuit(l, &fakeOwner{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		f(t, c, s)
+		c.acceptFake()
+		f(t, c)
 		c.Close()
-		c.readEnded(transport.ErrClosed)
+		if !c.at.readDone {
+			c.at.readEnded(transport.ErrClosed)
+		}
 		l.Shutdown(t.Context(), nil)
 	})
 }
 
-func takeFrame(t *testing.T, c *Circuit, typ transport.FrameType, m transport.Marshaler) {
+func takeFrame(t *testing.T, c *fakeCircuit, typ transport.FrameType, m transport.Marshaler) {
 	t.Helper()
-	if err := c.onFrame(typ, body(m)); err != nil {
+	if err := c.at.onFrame(typ, body(m)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -40,9 +43,9 @@ func takeFrame(t *testing.T, c *Circuit, typ transport.FrameType, m transport.Ma
 // The reader has whole frames in its buffer when somebody else finds the
 // circuit lost: they must not go to Reads, which is closed.
 func TestFrameAfterTheLossIsDropped(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 		c.lose(errors.New("the link has ended"))
-		if err := c.onFrame(frameData, body(&wireFragment{Serial: 1})); err == nil || isForeign(err) {
+		if err := c.at.onFrame(frameData, body(&wireFragment{Serial: 1})); err == nil || isForeign(err) {
 			t.Errorf("a fragment after the loss: %v, want this side's error", err)
 		}
 		if _, ok := <-c.Reads; ok {
@@ -54,7 +57,7 @@ func TestFrameAfterTheLossIsDropped(t *testing.T) {
 // One wake-up may be meant for any of several Fragments calls; one that
 // leaves passes it on.
 func TestEndingOneRangeWakesTheOther(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 		for serial := uint64(1); serial <= 100; serial++ {
 			ctxA, cancelA := context.WithCancel(t.Context())
 			ctxB, cancelB := context.WithCancel(t.Context())
@@ -80,13 +83,13 @@ func TestEndingOneRangeWakesTheOther(t *testing.T) {
 
 // A side may reset what it sends and never read again.
 func TestLostCircuitFreesABlockedWriter(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, s *fakeStream) {
-		s.block()
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
+		c.pipe.block()
 		if err := c.SendOneWay(&Fragment{}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		c.readEnded(&transport.RemoteError{Code: transport.CodeClosed})
+		c.at.readEnded(&transport.RemoteError{Code: transport.CodeClosed})
 		synctest.Wait()
 		if !c.s.finished {
 			t.Error("the circuit is lost, and its flusher waits for ever")
@@ -96,23 +99,35 @@ func TestLostCircuitFreesABlockedWriter(t *testing.T) {
 
 // The link may end between a circuit's registration and its open frame.
 func TestOpeningOnALinkThatEndsIsAnswered(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
+		opening, err := newFakeCircuit(c.link, &fakeOwner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan error, 1)
+		opening.s.opening = answer
 		gone := errors.New("gone")
-		c.lose(gone)
-		if err := c.startOpening(t.Context(), nil, make(chan error, 1)); !errors.Is(err, ErrPeerLost) || !errors.Is(err, gone) {
+		opening.lose(gone)
+		if err := <-answer; !errors.Is(err, ErrPeerLost) || !errors.Is(err, gone) {
 			t.Errorf("opening on a lost stream: %v, want a LostError", err)
 		}
+		car := c.link.carrier()
+		opening.attach(car, car.conn.(*fakeConn).stream())
+		if opening.State().Attached {
+			t.Error("it is attached after its end")
+		}
+		opening.Close()
 	})
 }
 
 // With a window of a few bytes everything is due at once, but only once.
 func TestSmallestWindowIsAcknowledgedOnce(t *testing.T) {
-	inFake(t, Config{Window: 1}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{Window: 1}, func(t *testing.T, c *fakeCircuit) {
 		takeFrame(t, c, frameData, &wireFragment{Serial: 1})
 		time.Sleep(time.Second)
-		before := c.link.conn.(*fakeConn).writtenBytes()
+		before := c.link.carrier().conn.(*fakeConn).writtenBytes()
 		time.Sleep(time.Minute)
-		if n := c.link.conn.(*fakeConn).writtenBytes() - before; n != 0 {
+		if n := c.link.carrier().conn.(*fakeConn).writtenBytes() - before; n != 0 {
 			t.Errorf("%d bytes of control frames in a minute in which nothing happened", n)
 		}
 		<-c.Reads
@@ -124,11 +139,11 @@ func TestSmallestWindowIsAcknowledgedOnce(t *testing.T) {
 // Shutdown closes circuits at this side, so what nobody has read of one that
 // the other side has closed cannot hold it up.
 func TestShutdownDoesNotWaitForReaders(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 		takeFrame(t, c, frameData, &wireFragment{Serial: 1})
 		takeFrame(t, c, frameFin, &wireFin{Last: 1})
 		synctest.Wait()
-		c.readEnded(io.EOF)
+		c.at.readEnded(io.EOF)
 		time.Sleep(time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -141,7 +156,7 @@ func TestShutdownDoesNotWaitForReaders(t *testing.T) {
 
 // A loop over Fragments may wait for the Context in its body.
 func TestContextEndsInsideARange(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 		for serial := range uint64(3) {
 			takeFrame(t, c, frameData, &wireFragment{Serial: serial + 1})
 		}
@@ -174,25 +189,27 @@ func TestContextEndsInsideARange(t *testing.T) {
 // A side that reads no acknowledgements must not make this one keep every
 // circuit it has ever had, to acknowledge it some day.
 func TestControlStreamThatIsNotRead(t *testing.T) {
-	inFake(t, Config{}, func(t *testing.T, c *Circuit, _ *fakeStream) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 		synctest.Wait() // settings are written
-		for _, s := range c.link.conn.(*fakeConn).streams {
+		car := c.link.carrier()
+		for _, s := range c.link.carrier().conn.(*fakeConn).streams {
 			s.block()
 		}
 		takeFrame(t, c, frameData, &wireFragment{Serial: 1}) // its acknowledgement gets stuck
 		time.Sleep(time.Second)
 		for range 1000 {
-			churn, _, err := newFakeCircuit(c.link, &fakeOwner{})
+			churn, err := newFakeCircuit(c.link, &fakeOwner{})
 			if err != nil {
 				break
 			}
+			churn.acceptFake()
 			takeFrame(t, churn, frameData, &wireFragment{Serial: 1})
 			churn.lose(errors.New("reset"))
-			churn.readEnded(errors.New("reset"))
+			churn.at.readEnded(errors.New("reset"))
 			churn.Close()
 			time.Sleep(100 * time.Millisecond)
 		}
-		k := &c.link.control
+		k := &car.control
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if n := len(k.dirty); n > 100 {

@@ -16,6 +16,8 @@ const (
 	frameAck      transport.FrameType = 0x11
 	framePing     transport.FrameType = 0x12
 	framePong     transport.FrameType = 0x13
+	frameResumed  transport.FrameType = 0x14
+	frameYield    transport.FrameType = 0x15
 
 	frameOpen   transport.FrameType = 0x20
 	frameAccept transport.FrameType = 0x21
@@ -30,7 +32,7 @@ const (
 	maxSmallFrame = 8 * 1024
 
 	// maxDataOverhead is the most that a data frame has besides its payload.
-	maxDataOverhead = maxArgsTotal + maxArgs*10 + MaxSubject + MaxErr + 128
+	maxDataOverhead = maxArgsTotal + maxArgs*10 + maxSubject + maxErr + 128
 
 	// fragmentOverhead is what a fragment costs of a window besides the bytes
 	// of its frame: what the receiver spends on keeping it, so that a million
@@ -44,9 +46,12 @@ const (
 
 	// maxAcks is the most circuits that one ack frame speaks of.
 	maxAcks = 128
+
+	// maxResumed is the most circuits that may be named on one connection.
+	maxResumed = 1 << 20
 )
 
-//msgp:tuple wireSettings wireAck wireAcks wirePing wireOpen wireAccept wireRefuse wireFragment wireFin
+//msgp:tuple wireSettings wireAck wireAcks wirePing wirePong wireResumed wireYield wireOpen wireAccept wireRefuse wireFragment wireFin
 //msgp:limit arrays:128 maps:64
 
 // wireSettings is the first frame on each side's control stream.
@@ -54,6 +59,10 @@ type wireSettings struct {
 	Window     uint64 // the credit that each circuit starts with
 	MaxPayload uint64
 	Features   uint64 // none are defined; unknown bits are ignored
+
+	// LingerMillis is how long circuits outlive their connection; 0: they end
+	// with it. The smaller one of both sides holds.
+	LingerMillis uint64
 }
 
 // wireAcks acknowledges fragments of several circuits and gives them credit.
@@ -68,13 +77,36 @@ type wireAck struct {
 }
 
 type wirePing struct {
-	Nonce uint64 // a pong returns it
+	Nonce   uint64 // a pong returns it
+	Padding []byte `msg:",limit=256"`
 }
 
+type wirePong struct {
+	Nonce uint64
+}
+
+// wireResumed names all circuits that its sender has opened and not done with,
+// in one frame or several. It follows the settings of every connection but the
+// first between two processes.
+type wireResumed struct {
+	IDs  [][16]byte `msg:",limit=128"`
+	More bool       // another frame follows
+}
+
+// wireYield gives back credit that its sender does not need. It holds if From
+// is the credit that was given last, and is void otherwise.
+type wireYield struct {
+	Stream   uint64
+	From, To uint64
+}
+
+// wireOpen opens a circuit, or attaches one to another stream.
 type wireOpen struct {
 	CircuitID   [16]byte
-	Generation  uint64   // 1: a new circuit
-	Received    uint64   // last serial received; 0 for a new circuit
+	Generation  uint64   // 1, 2, 3 … with each attachment; the highest counts
+	Resume      bool     // the circuit has been accepted; false: it is new, or nobody has answered yet
+	Received    uint64   // last serial received
+	Credit      uint64   // as in an ack; 0 while the circuit is new: that of the settings
 	FromSeed    [16]byte // the opener's peer is FromSeed.Peer(its node)
 	FromService string
 	ToPeer      [16]byte // zeros: any instance
@@ -87,8 +119,9 @@ type wireOpen struct {
 // very end of a frame is cut.
 type wireAccept struct {
 	Seed       [16]byte // Seed.Peer(the acceptor's node) took the circuit
-	Generation uint64
+	Generation uint64   // of the open that it answers
 	Received   uint64
+	Credit     uint64
 }
 
 type wireRefuse struct {

@@ -15,11 +15,12 @@ const (
 // MarshalMsg implements msgp.Marshaler
 func (z *wireAccept) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 3
-	o = append(o, 0x93)
+	// array header, size 4
+	o = append(o, 0x94)
 	o = msgp.AppendBytes(o, (z.Seed)[:])
 	o = msgp.AppendUint64(o, z.Generation)
 	o = msgp.AppendUint64(o, z.Received)
+	o = msgp.AppendUint64(o, z.Credit)
 	return
 }
 
@@ -31,8 +32,8 @@ func (z *wireAccept) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 3 {
-		err = msgp.ArrayError{Wanted: 3, Got: zb0001}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
 		return
 	}
 	bts, err = msgp.ReadExactBytes(bts, (z.Seed)[:])
@@ -50,13 +51,18 @@ func (z *wireAccept) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Received")
 		return
 	}
+	z.Credit, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Credit")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wireAccept) Msgsize() (s int) {
-	s = 1 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }
 
@@ -353,11 +359,13 @@ func (z *wireFragment) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *wireOpen) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 9
-	o = append(o, 0x99)
+	// array header, size 11
+	o = append(o, 0x9b)
 	o = msgp.AppendBytes(o, (z.CircuitID)[:])
 	o = msgp.AppendUint64(o, z.Generation)
+	o = msgp.AppendBool(o, z.Resume)
 	o = msgp.AppendUint64(o, z.Received)
+	o = msgp.AppendUint64(o, z.Credit)
 	o = msgp.AppendBytes(o, (z.FromSeed)[:])
 	o = msgp.AppendString(o, z.FromService)
 	o = msgp.AppendBytes(o, (z.ToPeer)[:])
@@ -375,8 +383,8 @@ func (z *wireOpen) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 9 {
-		err = msgp.ArrayError{Wanted: 9, Got: zb0001}
+	if zb0001 != 11 {
+		err = msgp.ArrayError{Wanted: 11, Got: zb0001}
 		return
 	}
 	bts, err = msgp.ReadExactBytes(bts, (z.CircuitID)[:])
@@ -389,9 +397,19 @@ func (z *wireOpen) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Generation")
 		return
 	}
+	z.Resume, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Resume")
+		return
+	}
 	z.Received, bts, err = msgp.ReadUint64Bytes(bts)
 	if err != nil {
 		err = msgp.WrapError(err, "Received")
+		return
+	}
+	z.Credit, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Credit")
 		return
 	}
 	bts, err = msgp.ReadExactBytes(bts, (z.FromSeed)[:])
@@ -430,12 +448,70 @@ func (z *wireOpen) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wireOpen) Msgsize() (s int) {
-	s = 1 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.Uint64Size + msgp.Uint64Size + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.FromService) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.ToService) + msgp.BoolSize + msgp.Uint64Size
+	s = 1 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.Uint64Size + msgp.BoolSize + msgp.Uint64Size + msgp.Uint64Size + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.FromService) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.ToService) + msgp.BoolSize + msgp.Uint64Size
 	return
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z wirePing) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *wirePing) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 2
+	o = append(o, 0x92)
+	o = msgp.AppendUint64(o, z.Nonce)
+	o = msgp.AppendBytes(o, z.Padding)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *wirePing) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 2 {
+		err = msgp.ArrayError{Wanted: 2, Got: zb0001}
+		return
+	}
+	z.Nonce, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Nonce")
+		return
+	}
+	var zb0002 uint32
+	zb0002, bts, err = msgp.ReadBytesHeader(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Padding")
+		return
+	}
+	if zb0002 > 256 {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	if z.Padding == nil || uint32(cap(z.Padding)) < zb0002 {
+		z.Padding = make([]byte, zb0002)
+	} else {
+		z.Padding = z.Padding[:zb0002]
+	}
+	if uint32(len(bts)) < zb0002 {
+		err = msgp.ErrShortBytes
+		return
+	}
+	copy(z.Padding, bts[:zb0002])
+	bts = bts[zb0002:]
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *wirePing) Msgsize() (s int) {
+	s = 1 + msgp.Uint64Size + msgp.BytesPrefixSize + len(z.Padding)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z wirePong) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// array header, size 1
 	o = append(o, 0x91)
@@ -444,7 +520,7 @@ func (z wirePing) MarshalMsg(b []byte) (o []byte, err error) {
 }
 
 // UnmarshalMsg implements msgp.Unmarshaler
-func (z *wirePing) UnmarshalMsg(bts []byte) (o []byte, err error) {
+func (z *wirePong) UnmarshalMsg(bts []byte) (o []byte, err error) {
 	var zb0001 uint32
 	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
 	if err != nil {
@@ -465,7 +541,7 @@ func (z *wirePing) UnmarshalMsg(bts []byte) (o []byte, err error) {
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z wirePing) Msgsize() (s int) {
+func (z wirePong) Msgsize() (s int) {
 	s = 1 + msgp.Uint64Size
 	return
 }
@@ -513,13 +589,76 @@ func (z wireRefuse) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z wireSettings) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *wireResumed) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 3
-	o = append(o, 0x93)
+	// array header, size 2
+	o = append(o, 0x92)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.IDs)))
+	for za0001 := range z.IDs {
+		o = msgp.AppendBytes(o, (z.IDs[za0001])[:])
+	}
+	o = msgp.AppendBool(o, z.More)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *wireResumed) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 2 {
+		err = msgp.ArrayError{Wanted: 2, Got: zb0001}
+		return
+	}
+	var zb0002 uint32
+	zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "IDs")
+		return
+	}
+	if zb0002 > 128 {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	if cap(z.IDs) >= int(zb0002) {
+		z.IDs = (z.IDs)[:zb0002]
+	} else {
+		z.IDs = make([][16]byte, zb0002)
+	}
+	for za0001 := range z.IDs {
+		bts, err = msgp.ReadExactBytes(bts, (z.IDs[za0001])[:])
+		if err != nil {
+			err = msgp.WrapError(err, "IDs", za0001)
+			return
+		}
+	}
+	z.More, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "More")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *wireResumed) Msgsize() (s int) {
+	s = 1 + msgp.ArrayHeaderSize + (len(z.IDs) * (16 * (msgp.ByteSize))) + msgp.BoolSize
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *wireSettings) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 4
+	o = append(o, 0x94)
 	o = msgp.AppendUint64(o, z.Window)
 	o = msgp.AppendUint64(o, z.MaxPayload)
 	o = msgp.AppendUint64(o, z.Features)
+	o = msgp.AppendUint64(o, z.LingerMillis)
 	return
 }
 
@@ -531,8 +670,8 @@ func (z *wireSettings) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 3 {
-		err = msgp.ArrayError{Wanted: 3, Got: zb0001}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
 		return
 	}
 	z.Window, bts, err = msgp.ReadUint64Bytes(bts)
@@ -550,12 +689,65 @@ func (z *wireSettings) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Features")
 		return
 	}
+	z.LingerMillis, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "LingerMillis")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z wireSettings) Msgsize() (s int) {
+func (z *wireSettings) Msgsize() (s int) {
+	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z wireYield) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 3
+	o = append(o, 0x93)
+	o = msgp.AppendUint64(o, z.Stream)
+	o = msgp.AppendUint64(o, z.From)
+	o = msgp.AppendUint64(o, z.To)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *wireYield) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 3 {
+		err = msgp.ArrayError{Wanted: 3, Got: zb0001}
+		return
+	}
+	z.Stream, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Stream")
+		return
+	}
+	z.From, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "From")
+		return
+	}
+	z.To, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "To")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z wireYield) Msgsize() (s int) {
 	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }

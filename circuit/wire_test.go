@@ -40,12 +40,15 @@ func golden() []goldenFrame {
 	}
 	const most = 1<<64 - 1
 	return []goldenFrame{
-		{"settings", frameSettings, &wireSettings{Window: 1 << 20, MaxPayload: 1 << 20}, nil},
-		{"settings_largest", frameSettings, &wireSettings{Window: most, MaxPayload: most, Features: most}, nil},
+		{"settings", frameSettings, &wireSettings{Window: 1 << 20, MaxPayload: 1 << 20, LingerMillis: 120_000}, nil},
+		{"settings_largest", frameSettings, &wireSettings{Window: most, MaxPayload: most, Features: most, LingerMillis: most}, nil},
 		{"ack", frameAck, &wireAcks{Acks: []wireAck{{Stream: 4, Received: 32, Credit: 1<<20 + 20000}, {Stream: 9, Received: 1, Credit: 1 << 20}}}, nil},
 		{"ack_none", frameAck, &wireAcks{}, nil},
-		{"ping", framePing, &wirePing{Nonce: 1 << 61}, nil},
-		{"pong", framePong, &wirePing{Nonce: 1 << 61}, nil},
+		{"ping", framePing, &wirePing{Nonce: 1 << 61, Padding: make([]byte, pingPadding)}, nil},
+		{"pong", framePong, &wirePong{Nonce: 1 << 61}, nil},
+		{"resumed", frameResumed, &wireResumed{IDs: [][16]byte{id(0x10), id(0x40)}, More: true}, nil},
+		{"resumed_none", frameResumed, &wireResumed{}, nil},
+		{"yield", frameYield, &wireYield{Stream: 4, From: 16 << 20, To: 1 << 20}, nil},
 		{"open", frameOpen, &wireOpen{
 			CircuitID: id(0x10), Generation: 1, FromSeed: id(0x20), FromService: "asker",
 			ToPeer: id(0x30), ToService: "echo", HasFirst: true, WaitMillis: 10_000,
@@ -53,7 +56,12 @@ func golden() []goldenFrame {
 		{"open_any_instance", frameOpen, &wireOpen{
 			CircuitID: id(0x10), Generation: 1, FromSeed: id(0x20), FromService: "asker", ToService: "echo",
 		}, nil},
-		{"accept", frameAccept, &wireAccept{Generation: 1, Seed: id(0x30)}, nil},
+		{"open_resume", frameOpen, &wireOpen{
+			CircuitID: id(0x10), Generation: 3, Resume: true, Received: 300, Credit: 2 << 20, FromSeed: id(0x20), FromService: "asker",
+			ToPeer: id(0x30), ToService: "echo",
+		}, nil},
+		{"accept", frameAccept, &wireAccept{Generation: 1, Seed: id(0x30), Credit: 1 << 20}, nil},
+		{"accept_resumed", frameAccept, &wireAccept{Generation: 3, Seed: id(0x30), Received: 299, Credit: 2 << 20}, nil},
 		{"refuse", frameRefuse, &wireRefuse{Code: uint64(RefusedUnknownService), Reason: "no such service"}, nil},
 		{"data_small", frameData, &wireFragment{Serial: 1}, bytes.Repeat([]byte{0xa5}, 64)},
 		{"data_full", frameData, &wireFragment{
@@ -139,7 +147,7 @@ func TestEveryGoldenFileIsUsed(t *testing.T) {
 		types[g.typ] = true
 	}
 	for _, typ := range []transport.FrameType{
-		frameSettings, frameAck, framePing, framePong, frameOpen, frameAccept, frameRefuse, frameData, frameFin,
+		frameSettings, frameAck, framePing, framePong, frameResumed, frameYield, frameOpen, frameAccept, frameRefuse, frameData, frameFin,
 	} {
 		if !types[typ] {
 			t.Errorf("frame type %#x has no golden file", byte(typ))
@@ -182,7 +190,7 @@ func TestLargestFramesFitTheirLimits(t *testing.T) {
 	for i := range acks.Acks {
 		acks.Acks[i] = wireAck{most, most, most}
 	}
-	long := strings.Repeat("x", MaxReason)
+	long := strings.Repeat("x", maxReason)
 	for _, m := range []transport.Marshaler{acks, &wireFin{Last: most, Failed: true, Reason: long}, &wireRefuse{Code: most, Reason: long}} {
 		if n := len(body(m)) + 1; n > maxSmallFrame {
 			t.Errorf("%T has %d bytes, over the limit of %d", m, n, maxSmallFrame)
@@ -194,7 +202,7 @@ func TestLargestFramesFitTheirLimits(t *testing.T) {
 	}
 	w := &wireFragment{
 		Serial: most, Op: -1 << 63, Part: -1 << 63, Args: args,
-		Subject: strings.Repeat("s", MaxSubject), Err: strings.Repeat("e", MaxErr),
+		Subject: strings.Repeat("s", maxSubject), Err: strings.Repeat("e", maxErr),
 	}
 	if err := checkTexts(w.Subject, w.Err, w.Args); err != nil {
 		t.Fatalf("this is meant to be the largest: %v", err)

@@ -129,7 +129,7 @@ func check(c *circuit.Circuit, f *circuit.Fragment, op int, service string) (*ci
 		reason := f.Args[argReason]
 		return nil, &circuit.RefusedError{
 			Code:    circuit.RefuseCode(code),
-			Reason:  reason[:min(len(reason), circuit.MaxReason)],
+			Reason:  reason[:min(len(reason), maxReason)],
 			Node:    c.RemoteNodeID(),
 			Service: service,
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,17 +16,30 @@ import (
 	"ckt.local/transport/identity"
 )
 
-// links knows the connections of a node.
+// links knows the other processes that a node has to do with.
 type links struct {
 	mu     sync.Mutex // guards all of it, and is never held across a wait
 	closed bool
-	byConn map[transport.Conn]*link
+	byProc map[proc]*link
+	loops  []*link // the ends of the connection to this node itself
 }
 
-// A link is one connection to another node.
+// A proc is one run of one process: machines of a person may share a key.
+type proc struct {
+	node  identity.NodeID
+	nonce uint64
+}
+
+func procOf(conn transport.Conn) proc {
+	info := conn.Info()
+	return proc{identity.NodeIDOf(info.RemoteKey), info.BootNonce}
+}
+
+// A link is everything between this node and one other process, over one
+// connection after another.
 type link struct {
 	*circuit.Link
-	conn  transport.Conn
+	conn  transport.Conn  // the latest; guarded by links.mu
 	self  bool            // one of the two ends of a connection to this node itself
 	names map[string]bool // guarded by links.mu; addresses that were dialled and led here
 
@@ -37,51 +52,85 @@ type link struct {
 // from is where requests on the link come from.
 func (l *link) from() netip.AddrPort { return addrPort(l.Info().RemoteAddr) }
 
-// alive tells whether the link can be used. It ends a moment after its
-// connection.
-func (l *link) alive() bool { return l.conn.Context().Err() == nil && l.Context().Err() == nil }
+// alive tells whether the link has a connection.
+func (l *link) alive() bool { return l.Context().Err() == nil && l.Attached() }
 
-func (ls *links) init() { ls.byConn = make(map[transport.Conn]*link) }
+func (ls *links) init() { ls.byProc = make(map[proc]*link) }
 
-// adopt returns the link of conn, making it if there is none: a Conn that
-// Dial returns may have come from Accept before. addr is what was dialled, ""
-// if nothing was.
+// adopt returns the link that conn belongs to, making it if there is none: a
+// Conn that Dial returns may have come from Accept before. addr is what was
+// dialled, "" if nothing was.
 func (n *Node) adopt(conn transport.Conn, addr string) (*link, error) {
+	l, gone, err := n.place(conn, addr)
+	for _, g := range gone {
+		g.Restarted()
+	}
+	if err == nil {
+		l.Attach(conn) // nothing, if it has conn already
+	}
+	return l, err
+}
+
+// place finds or makes the link of conn, and those whose process is gone: where
+// it was, there is now the one that conn leads to.
+func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, err error) {
 	ls := &n.links
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l := ls.byConn[conn]
-	switch {
-	case ls.closed:
-		return nil, ErrNodeClosed // the endpoint closes conn with itself
-	case l == nil && conn.Context().Err() != nil:
-		return nil, context.Cause(conn.Context())
-	case l == nil:
-		l = n.addLocked(&link{conn: conn, names: make(map[string]bool)})
+	if ls.closed {
+		return nil, nil, ErrNodeClosed // the endpoint closes conn with itself
 	}
+	p := procOf(conn)
+	at := addrText(conn.Info().RemoteAddr)
+	for q, old := range ls.byProc {
+		if q.node == p.node && q != p && addrText(old.Info().RemoteAddr) == at {
+			gone = append(gone, old)
+		}
+	}
+	l = ls.byProc[p]
+	switch {
+	case conn.Context().Err() != nil:
+		return nil, gone, context.Cause(conn.Context())
+	case l != nil && l.Context().Err() != nil:
+		return nil, gone, context.Cause(l.Context())
+	case l == nil:
+		l = &link{names: make(map[string]bool)}
+		l.Link = n.hub.Link(conn, func(ctx context.Context) error { return n.redial(ctx, l) })
+		ls.byProc[p] = l
+		n.wg.Go(func() { n.watch(p, l) })
+	}
+	l.conn = conn
 	if addr != "" {
 		l.names[addr] = true
 	}
-	return l, nil
+	return l, gone, nil
 }
 
-// addLocked starts to serve a connection. links.mu is held.
-func (n *Node) addLocked(l *link) *link {
-	l.Link = circuit.NewLink(l.conn, acceptor{n}, n.cfg.Circuit)
-	n.links.byConn[l.conn] = l
-	n.wg.Go(func() { n.watch(l) })
+// loop makes one end of the connection to this node itself. links.mu is held.
+func (n *Node) loopLocked(conn transport.Conn) *link {
+	l := &link{Link: n.hub.Link(conn, nil), conn: conn, self: true}
+	n.links.loops = append(n.links.loops, l)
+	n.wg.Go(func() { n.watch(proc{}, l) })
 	return l
 }
 
 // watch forgets a link that has ended, and joins its goroutines. What has
 // arrived on its circuits can still be read, so they are not closed here: that
 // is their peers' business.
-func (n *Node) watch(l *link) {
+func (n *Node) watch(p proc, l *link) {
 	<-l.Context().Done()
-	<-l.conn.Context().Done() // the link ends first, and the same Conn must not be adopted anew
-	n.links.mu.Lock()
-	delete(n.links.byConn, l.conn)
-	n.links.mu.Unlock()
+	ls := &n.links
+	ls.mu.Lock()
+	conn := l.conn
+	ls.mu.Unlock()
+	<-conn.Context().Done() // the link ends first, and the same Conn must not be adopted anew
+	ls.mu.Lock()
+	if l.self {
+		ls.loops = slices.DeleteFunc(ls.loops, func(m *link) bool { return m == l })
+	} else {
+		delete(ls.byProc, p)
+	}
+	ls.mu.Unlock()
 	l.Wait()
 }
 
@@ -210,11 +259,17 @@ func (n *Node) find(ctx context.Context, t target) (*link, error) {
 	return nil, nil
 }
 
-// findNode returns the latest link to a node that was given by its ID alone.
+// findNode returns the latest link to a node that was given by its ID alone:
+// one that is connected, or else one that will be again.
 func (n *Node) findNode(t target) (*link, error) {
 	var best *link
-	for _, l := range n.linksTo(t.node) {
-		if best == nil || l.Info().Opened.After(best.Info().Opened) {
+	for _, l := range n.links.all() {
+		if l.self || l.RemoteNodeID() != t.node || l.Context().Err() != nil {
+			continue
+		}
+		better := best == nil || l.Attached() && !best.Attached() ||
+			l.Attached() == best.Attached() && l.Info().Opened.After(best.Info().Opened)
+		if better {
 			best = l
 		}
 	}
@@ -224,25 +279,19 @@ func (n *Node) findNode(t target) (*link, error) {
 	return best, nil
 }
 
-// linksTo returns the links to a node, which are several if machines share a
-// key.
+// linksTo returns the links to a node that are connected, which are several if
+// machines share a key.
 func (n *Node) linksTo(id identity.NodeID) []*link {
-	n.links.mu.Lock()
-	defer n.links.mu.Unlock()
-	var ls []*link
-	for _, l := range n.links.byConn {
-		if !l.self && l.RemoteNodeID() == id && l.alive() {
-			ls = append(ls, l)
-		}
-	}
-	return ls
+	return slices.DeleteFunc(n.links.all(), func(l *link) bool {
+		return l.self || l.RemoteNodeID() != id || !l.alive()
+	})
 }
 
 func (n *Node) findAddr(t target) *link {
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()
-	for _, l := range n.links.byConn {
-		if !l.self && l.alive() && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
+	for _, l := range n.links.byProc {
+		if l.alive() && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
 			(l.names[t.addr] || addrText(l.Info().RemoteAddr) == t.addr) {
 			return l
 		}
@@ -297,9 +346,5 @@ func (ls *links) all() []*link {
 }
 
 func (ls *links) allLocked() []*link {
-	var out []*link
-	for _, l := range ls.byConn {
-		out = append(out, l)
-	}
-	return out
+	return append(slices.Collect(maps.Values(ls.byProc)), ls.loops...)
 }

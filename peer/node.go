@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ckt.local/circuit"
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
 	"ckt.local/transport/quic"
@@ -37,6 +38,7 @@ type Node struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // all goroutines but those of services
 
+	hub     *circuit.Hub
 	links   links
 	roster  roster
 	service *LocalPeer // of nodeService
@@ -74,6 +76,7 @@ func NewNode(cfg Config) (*Node, error) {
 	}
 	n.PeerAPI = &API{n}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.hub = circuit.NewHub(acceptor{n}, cfg.Circuit)
 	n.links.init()
 	n.roster.init()
 	if n.endpoint, err = quic.Listen(n.wire()); err != nil {

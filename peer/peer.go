@@ -59,6 +59,7 @@ const (
 	defaultStopTimeout     = 5 * time.Second
 	defaultWait            = 10 * time.Second // for an answer from another node
 	newCircuitQueue        = 32               // circuits that wait for a service
+	maxReason              = 1 << 10          // bytes of a refusal's reason, as package circuit has it
 
 	// forever stands for "no bound" where a deadline has to be given.
 	forever = 100 * 365 * 24 * time.Hour

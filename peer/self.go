@@ -30,12 +30,12 @@ func (n *Node) self(t target) (*link, error) {
 	if n.links.closed {
 		return nil, ErrNodeClosed
 	}
-	for _, l := range n.links.byConn {
-		if l.self && l.Info().Dialed && l.alive() {
+	for _, l := range n.links.loops {
+		if l.Info().Dialed && l.alive() {
 			return l, nil
 		}
 	}
 	dialer, acceptor := newLoopback(n.ID().Key(), n.endpoint.Addr(), n.nonce)
-	n.addLocked(&link{conn: acceptor, self: true})
-	return n.addLocked(&link{conn: dialer, self: true}), nil
+	n.loopLocked(acceptor)
+	return n.loopLocked(dialer), nil
 }

@@ -13,14 +13,16 @@ import (
 	"ckt.local/transport/simnet"
 )
 
-// inBubble runs a test on n nodes of a simulated network in virtual time.
+// inBubble runs a test on n nodes of a simulated network in virtual time, whose
+// circuits wait 10 s for another connection.
 func inBubble(t *testing.T, n int, test func(t *testing.T, net *simnet.Network, nodes *peertest.Cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(40 * 365 * 24 * time.Hour) // certificates are not valid in 2000
 		net := simnet.New(1)
 		t.Cleanup(func() { net.Close() })
 		net.SetDefault(simnet.Link{Latency: 20 * time.Millisecond})
-		test(t, net, peertest.Config{Network: net}.NewCluster(t, n))
+		cfg := peertest.Config{Network: net, Circuit: circuit.Config{Linger: 10 * time.Second}}
+		test(t, net, cfg.NewCluster(t, n))
 	})
 }
 
@@ -43,8 +45,8 @@ func TestNodeThatVanishesEndsItsCircuits(t *testing.T) {
 		net.Partition(peertest.Host(0), peertest.Host(1))
 		start := time.Now()
 		wantIs(t, causeOf(t, c), circuit.ErrPeerLost)
-		if d := time.Since(start); d > 15*time.Second {
-			t.Errorf("noticed after %v", d)
+		if d := time.Since(start); d < 14*time.Second || d > 19*time.Second {
+			t.Errorf("given up after %v, want 5 s of silence and 10 s of linger", d)
 		}
 		_, _, err := a.NewCircuitToPeerURL(b.URL(), nil, 3*time.Second)
 		wantIs(t, err, transport.ErrUnreachable)
@@ -61,6 +63,7 @@ func TestOpeningIsBoundedByTheCaller(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, net *simnet.Network, nodes *peertest.Cluster) {
 		nodes.Register("idle", idle)
 		a, b := nodes.Start(0, "idle"), nodes.Start(1, "idle")
+		time.Sleep(time.Second) // what the nodes have asked one another is acknowledged
 		net.Partition(peertest.Host(0), peertest.Host(1))
 		start := time.Now()
 		_, _, err := a.NewCircuitToPeerURL(b.URL(), nil, 2*time.Second)

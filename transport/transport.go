@@ -40,6 +40,12 @@ type Endpoint interface {
 	// is a [RemoteError]. Dialling oneself is [ErrSelf].
 	Dial(ctx context.Context, addr string, key ed25519.PublicKey) (Conn, error)
 
+	// Redial is Dial for a caller that doubts the Conn it has: it asks the
+	// other side also if a Conn with key is open here. If that has the Conn
+	// too, Redial returns it; if it does not, Redial returns the new one, and
+	// the old one ends with [ErrLost].
+	Redial(ctx context.Context, addr string, key ed25519.PublicKey) (Conn, error)
+
 	// Accept returns the next Conn that another node has opened, after hello
 	// in both directions. A Conn that ended before Accept took it is left out.
 	// It returns [ErrClosed] once the endpoint is closed.

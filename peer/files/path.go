@@ -7,8 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-
-	"ckt.local/circuit"
 )
 
 // What is being received lies beside its final name, so that the rename never
@@ -26,8 +24,7 @@ func reserved(p string) bool {
 }
 
 // CheckPath tells whether p may name a file in any receiver's directory: a
-// slash-separated relative path in UTF-8 of at most [circuit.MaxSubject]
-// bytes, without empty elements, ".", ".." and NUL, without what the operating
+// slash-separated relative path in UTF-8 of at most 1,024 bytes, without empty elements, ".", ".." and NUL, without what the operating
 // system does not take as local or takes for a separator, and without the
 // names that the service keeps for files that are not complete
 // (".ckt-….part"). The error is a [PathError]. On another system the answer
@@ -35,7 +32,7 @@ func reserved(p string) bool {
 func CheckPath(p string) error {
 	bad := func(reason string) error { return &PathError{Path: p, Reason: reason} }
 	switch {
-	case len(p) > circuit.MaxSubject:
+	case len(p) > maxPath:
 		return bad("is too long")
 	case p == "." || !fs.ValidPath(p):
 		return bad("is not a clean relative path")

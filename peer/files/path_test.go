@@ -9,14 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"ckt.local/circuit"
 )
 
 // Backslashes are letters of a name like any other where they separate
 // nothing: these tests are for such systems.
 func TestCheckPath(t *testing.T) {
-	good := []string{"a", "a/b/c.txt", "..a", "a..", "...", ".hidden", "a b", "ümlaut/文件", "-x", "a\nb", `a\b`, `..\a`, `C:\a`, ".ckt-", ".part", strings.Repeat("x", circuit.MaxSubject)}
+	good := []string{"a", "a/b/c.txt", "..a", "a..", "...", ".hidden", "a b", "ümlaut/文件", "-x", "a\nb", `a\b`, `..\a`, `C:\a`, ".ckt-", ".part", strings.Repeat("x", maxPath)}
 	for _, p := range good {
 		if err := CheckPath(p); err != nil {
 			t.Errorf("%q: %v", p, err)
@@ -24,7 +22,7 @@ func TestCheckPath(t *testing.T) {
 	}
 	bad := []string{
 		"", ".", "..", "/", "/etc/passwd", "../a", "a/../b", "a/..", "./a", "a/.", "a//b", "a/", "a\x00b",
-		"\xff", ".ckt-ABC.part", "a/.ckt-ABC.part", ".ckt-x.part/a", strings.Repeat("x", circuit.MaxSubject+1),
+		"\xff", ".ckt-ABC.part", "a/.ckt-ABC.part", ".ckt-x.part/a", strings.Repeat("x", maxPath+1),
 	}
 	for _, p := range bad {
 		err := CheckPath(p)
@@ -53,7 +51,7 @@ func FuzzCheckPath(f *testing.F) {
 		if !strings.HasPrefix(joined, dir+"/") || !filepath.IsLocal(p) || !fs.ValidPath(p) {
 			t.Errorf("%q leaves the directory", p)
 		}
-		if strings.ContainsRune(p, 0) || len(p) > circuit.MaxSubject || reserved(p) {
+		if strings.ContainsRune(p, 0) || len(p) > maxPath || reserved(p) {
 			t.Errorf("%q passed", p)
 		}
 		for elem := range strings.SplitSeq(p, "/") {

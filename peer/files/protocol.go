@@ -47,6 +47,12 @@ const (
 	kindDir  = "dir"
 )
 
+// The texts of a fragment may be this long, in bytes.
+const (
+	maxPath = 1024 // FragSubject
+	maxErr  = 4096 // Err
+)
+
 // rootPath is the one path that [CheckPath] refuses and a directory may have.
 const rootPath = "."
 
@@ -147,8 +153,8 @@ func failure(path string, err error) *circuit.Fragment {
 	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
 		reason = e.Err.Error()
 	}
-	if len(reason) > circuit.MaxErr {
-		reason = reason[:circuit.MaxErr]
+	if len(reason) > maxErr {
+		reason = reason[:maxErr]
 	}
 	return &circuit.Fragment{
 		FragOp: opFailed, FragSubject: path, Err: reason,

@@ -1,0 +1,299 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"ckt.local/transport"
+)
+
+const (
+	// earlyData is how much an opener writes behind the open frame of a
+	// resumed circuit, before it knows what the other side has already.
+	earlyData = 16 << 10
+
+	// maxFaults is how many attachments in a row may end by a fault of the
+	// protocol without having brought anything, before the circuit is given
+	// up: what breaks one may be in what is replayed.
+	maxFaults = 3
+
+	// retryPause is how long the opener waits with another attachment on a
+	// connection that is well.
+	retryPause = 50 * time.Millisecond
+
+	// codeGone resets the stream of a circuit that its side has given up for
+	// good. Package transport leaves the codes from 256 on to circuits.
+	codeGone transport.Code = 256
+)
+
+// An attachment is one stream that carries a circuit for a time.
+type attachment struct {
+	c      *Circuit
+	car    *carrier
+	stream transport.Stream
+	gen    uint64      // written before the attachment is the circuit's
+	fr     frameReader // owned by readLoop
+
+	// What follows is part of the circuit's state: Circuit.mu guards it.
+	over      bool           // it does not carry the circuit any more
+	clean     bool           // it has ended in both directions
+	code      transport.Code // to reset the stream with, unless clean
+	ready     bool           // the other side has said where it stands
+	handshake []byte         // frame that goes before all others
+	early     int            // bytes of data written before ready
+	reading   bool           // readLoop runs, or has run
+	flushing  bool           // run runs
+	finSent   bool
+	eofAsked  bool // our direction of the stream is to end
+	eofSent   bool // it has ended
+	finCame   bool
+	readDone  bool // the other direction has been read to its end
+	held      item // of a planted bug
+}
+
+func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
+	return &attachment{
+		c: c, car: car, stream: s,
+		fr: frameReader{r: s, pool: &c.link.bufs, limit: c.link.cfg.MaxPayload + maxDataOverhead},
+	}
+}
+
+// attach makes s carry the circuit, at the side that has opened it. It is
+// called once for each attachment that car was asked for.
+func (c *Circuit) attach(car *carrier, s transport.Stream) {
+	a := newAttachment(c, car, s)
+	if !car.add(a) {
+		s.Reset(transport.CodeClosed)
+		return
+	}
+	done := false
+	c.update(func(s *state) {
+		if s.lost || s.released || a.over || s.at != nil && !s.moving {
+			return
+		}
+		s.leave(s.at, errSuperseded, transport.CodeSuperseded)
+		s.gen++
+		a.gen = s.gen
+		a.handshake = c.openFrame(s)
+		s.take(a)
+		done = true
+	})
+	if !done {
+		car.remove(a)
+		s.Reset(transport.CodeClosed)
+	}
+}
+
+// take makes a what carries the circuit.
+func (s *state) take(a *attachment) {
+	s.at, s.moving, s.since = a, false, time.Now()
+	s.seq = a.car.seq
+	s.asked = noAck // the list that it may be on is that of another attachment
+	s.attachments++
+	s.announce = true
+}
+
+// leave ends an attachment, for the circuit to go on without one if it is a
+// that carries it. err is why, code what the other side is told.
+func (s *state) leave(a *attachment, err error, code transport.Code) {
+	if a == nil || a.over {
+		return
+	}
+	a.over, a.code = true, code
+	if s.at != a {
+		return
+	}
+	s.at, s.gone, s.announce = nil, a, true
+	s.lostBy, s.since = err, time.Now()
+	if !planted(bugNoReplay) {
+		s.out.seek(s.out.acked)
+	}
+	s.countFault(err)
+	switch r, ok := errors.AsType[*transport.RemoteError](err); {
+	case s.faults >= maxFaults, a.c.link.linger() == 0 && !s.moving:
+		s.lost = true
+	case ok && r.Code == codeGone:
+		s.lost, s.lostBy = true, errGone
+	}
+	a.c.answer(s)
+}
+
+// countFault counts attachments that end by a fault, of either side, while
+// nothing new comes or goes.
+func (s *state) countFault(err error) {
+	r, ok := errors.AsType[*transport.RemoteError](err)
+	if !isForeign(err) && !(ok && r.Code == transport.CodeProtocol) {
+		return
+	}
+	if news := s.received + s.out.acked; news > s.news || s.faults == 0 {
+		s.faults, s.news = 0, news
+	}
+	s.faults++
+}
+
+// answer tells Open that there will be no circuit, if that is so.
+func (c *Circuit) answer(s *state) {
+	if s.lost && s.opening != nil {
+		s.opening <- s.endOf() // has room for the one answer
+		s.opening = nil
+	}
+}
+
+// end takes the circuit off a.
+func (a *attachment) end(err error, code transport.Code) {
+	a.c.update(func(s *state) { s.leave(a, err, code) })
+}
+
+// abandon gives the stream up after leave, or after it has ended.
+func (a *attachment) abandon() {
+	a.car.remove(a)
+	if !a.clean {
+		a.stream.Reset(a.code)
+	}
+}
+
+// reattach asks for another attachment on car, if the connection is well: else
+// the next carrier takes the circuit up.
+func (c *Circuit) reattach(car *carrier) {
+	if car.ctx.Err() != nil {
+		return
+	}
+	c.update(func(s *state) {
+		if s.released || s.lost {
+			return
+		}
+		pause := retryPause << min(s.faults, maxFaults)
+		s.retry = time.AfterFunc(pause, func() {
+			if car := c.link.carrier(); car != nil {
+				car.attachSoon(c)
+			}
+		})
+	})
+}
+
+// fault ends the attachment because the other side broke the protocol.
+func (a *attachment) fault(err error) {
+	c := a.c
+	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
+	a.end(err, transport.CodeProtocol)
+}
+
+// lose ends the circuit for good, if nothing else has.
+func (c *Circuit) lose(err error) {
+	c.update(func(s *state) {
+		if s.lost || s.released {
+			return
+		}
+		s.leave(s.at, err, codeGone)
+		s.lost, s.lostBy, s.since, s.poke, s.announce = true, err, time.Now(), true, true
+		c.answer(s)
+	})
+}
+
+// resumable reports whether the next carrier has to take the circuit up.
+func (c *Circuit) resumable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.accepted && !c.s.lost && !c.s.released
+}
+
+// unknownThere is called when the other side, which has opened the circuit,
+// does not name it among those that it has, on the link's carrier seq.
+func (c *Circuit) unknownThere(seq int) {
+	c.mu.Lock()
+	old := c.s.seq < seq
+	c.mu.Unlock()
+	if old {
+		c.lose(errGone)
+	}
+}
+
+// readLoop reads the frames of the attachment's stream until its end. It never
+// waits for the user: what the other side may send always has room in the
+// inbox.
+func (a *attachment) readLoop() {
+	for {
+		typ, body, err := a.fr.next()
+		if err == nil {
+			err = a.onFrame(typ, body)
+		}
+		if err == nil {
+			continue
+		}
+		a.fr.release()
+		a.readEnded(err)
+		return
+	}
+}
+
+// errStale ends the reader of an attachment that carries the circuit no
+// longer.
+var errStale = errors.New("circuit: the attachment is over")
+
+// readEnded is called once, when nothing more comes from the stream.
+func (a *attachment) readEnded(err error) {
+	c := a.c
+	if gone := context.Cause(a.car.conn.Context()); gone != nil && err != io.EOF {
+		err = gone
+	}
+	faulty := false
+	c.update(func(s *state) {
+		s.readers--
+		switch {
+		case a.over:
+		case err == io.EOF && s.takesEOF():
+			a.readDone = true
+			if s.closed && s.fin == nil {
+				s.out.ack(s.out.last) // it would not have ended without having everything
+			}
+		case isForeign(err):
+			faulty = true
+			s.leave(a, err, transport.CodeProtocol)
+		default:
+			s.leave(a, err, transport.CodeClosed)
+		}
+	})
+	if faulty {
+		c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
+	}
+}
+
+// acknowledge returns what to tell the other side, and counts it as told.
+func (a *attachment) acknowledge() (ack wireAck, ok bool) {
+	a.c.update(func(s *state) {
+		if s.at != a || !a.ready {
+			return
+		}
+		ack.Stream, ack.Credit = a.stream.ID(), s.grant()
+		ack.Received = s.told
+		ok = true
+	})
+	return ack, ok
+}
+
+// hold is a planted bug: what has just come is acknowledged and given to the
+// user only when the next fragment comes by the same attachment.
+func (a *attachment) hold(it item) item {
+	a.held, it = it, a.held
+	return it
+}
+
+// onAck learns what the other side has, and reports whether it is more than
+// before.
+func (a *attachment) onAck(ack wireAck) (progress bool, err error) {
+	a.c.update(func(s *state) {
+		if s.at != a || s.fin != nil {
+			return
+		}
+		before := s.out.acked
+		if !s.out.ack(ack.Received) {
+			err = faultf("acknowledgement of fragment %d, which was not sent", ack.Received)
+			return
+		}
+		s.out.credit = max(s.out.credit, ack.Credit)
+		progress = s.out.acked > before
+	})
+	return progress, err
+}

@@ -1,0 +1,219 @@
+package circuit
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"ckt.local/transport"
+)
+
+// A carrier is one connection of a link: each circuit on it has a stream of
+// its own, and acknowledgements, credit and pings one more, so that they never
+// wait behind data. The link owns its goroutines.
+type carrier struct {
+	link *Link
+	conn transport.Conn
+	seq  int // 1 for the link's first carrier
+
+	ctx    context.Context // ends with the carrier
+	cancel context.CancelCauseFunc
+
+	control control
+
+	mu       sync.Mutex // never held across a wait
+	over     bool
+	settled  bool                   // the other side's settings have come
+	streams  map[uint64]*attachment // those that carry a circuit, by stream
+	queue    []*Circuit             // to be attached here
+	resuming bool                   // attachQueued runs
+}
+
+func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {
+	car := &carrier{link: l, conn: conn, seq: seq, streams: map[uint64]*attachment{}}
+	car.ctx, car.cancel = context.WithCancelCause(context.Background())
+	car.control.init()
+	return car
+}
+
+// start runs the carrier's goroutines. The link is alive, and its mutex held.
+func (car *carrier) start() {
+	car.link.wg.Go(car.acceptLoop)
+	car.link.wg.Go(car.controlLoop)
+	car.link.wg.Go(car.watch)
+}
+
+// gone is closed when the carrier is lost; nil, which waits for ever, if there
+// is none.
+func (car *carrier) gone() <-chan struct{} {
+	if car == nil {
+		return nil
+	}
+	return car.ctx.Done()
+}
+
+// fail ends the carrier: what it carries is detached, and the link told. Only
+// the first call counts.
+func (car *carrier) fail(code transport.Code, cause error) {
+	car.mu.Lock()
+	first := !car.over
+	car.over = true
+	car.queue = nil
+	var left []*attachment
+	for _, a := range car.streams {
+		left = append(left, a)
+	}
+	car.mu.Unlock()
+	if !first {
+		return
+	}
+	car.cancel(cause)
+	car.link.cfg.Logger.Debug("circuit: connection has ended", "node", car.link.node, "err", cause)
+	for _, a := range left {
+		a.end(cause, transport.CodeClosed)
+	}
+	car.conn.Close(code, cause.Error())
+	car.link.detached(car, cause)
+}
+
+// add makes a known as what its stream is for. It fails once the carrier is
+// over, when nobody would end a.
+func (car *carrier) add(a *attachment) bool {
+	car.mu.Lock()
+	defer car.mu.Unlock()
+	if car.over {
+		return false
+	}
+	car.streams[a.stream.ID()] = a
+	if len(car.streams) == 1 {
+		signal(car.control.watch)
+	}
+	return true
+}
+
+func (car *carrier) remove(a *attachment) {
+	car.mu.Lock()
+	defer car.mu.Unlock()
+	delete(car.streams, a.stream.ID())
+}
+
+func (car *carrier) busy() bool {
+	car.mu.Lock()
+	defer car.mu.Unlock()
+	return len(car.streams) > 0
+}
+
+// resume attaches the circuits that this side has opened, and then tells the
+// other side which they are: those it knows besides are gone here.
+func (car *carrier) resume() {
+	if car.seq == 1 {
+		return // there were none before
+	}
+	var ids [][16]byte
+	for _, c := range car.link.snapshot() {
+		if c.resumable() {
+			ids = append(ids, c.id)
+			car.attachSoon(c)
+		}
+	}
+	car.control.say(func(buf []byte) []byte {
+		for {
+			n := min(len(ids), maxAcks)
+			buf = appendSmall(buf, frameResumed, &wireResumed{IDs: ids[:n], More: n < len(ids)})
+			if ids = ids[n:]; len(ids) == 0 {
+				return buf
+			}
+		}
+	})
+}
+
+// attachSoon gives c a stream on the carrier, once there is a place for one.
+func (car *carrier) attachSoon(c *Circuit) {
+	car.mu.Lock()
+	defer car.mu.Unlock()
+	if car.over {
+		return // the next carrier takes c up
+	}
+	car.queue = append(car.queue, c)
+	if !car.resuming {
+		car.resuming = true
+		go car.attachQueued() // the link waits for c, and so for this
+	}
+}
+
+// attachQueued runs while there are circuits to attach.
+func (car *carrier) attachQueued() {
+	for {
+		car.mu.Lock()
+		if len(car.queue) == 0 {
+			car.queue, car.resuming = nil, false
+			car.mu.Unlock()
+			return
+		}
+		c := car.queue[0]
+		car.queue = car.queue[1:]
+		car.mu.Unlock()
+		s, err := car.conn.OpenStream(car.ctx)
+		if err != nil {
+			return // the carrier is lost, and the next one takes them up
+		}
+		c.attach(car, s)
+	}
+}
+
+// acceptLoop takes the streams that the other side opens. It does nothing
+// that waits, so one slow opening delays no other.
+func (car *carrier) acceptLoop() {
+	slots := make(chan struct{}, maxOpenings)
+	for {
+		s, err := car.conn.AcceptStream(context.Background())
+		if err != nil {
+			car.fail(transport.CodeClosed, connCause(car.conn, err))
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-car.ctx.Done():
+			continue // until AcceptStream fails
+		}
+		car.link.wg.Go(func() {
+			car.serveStream(s, func() { <-slots })
+		})
+	}
+}
+
+// connCause is why conn ended, or err if it does not say.
+func connCause(conn transport.Conn, err error) error {
+	if cause := context.Cause(conn.Context()); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// serveStream finds out what a stream of the other side is for.
+func (car *carrier) serveStream(s transport.Stream, done func()) {
+	l := car.link
+	s.SetReadDeadline(time.Now().Add(l.cfg.OpenTimeout))
+	typ, body, err := transport.ReadFrame(s, maxSmallFrame)
+	s.SetReadDeadline(time.Time{})
+	switch {
+	case err == nil && typ == frameSettings:
+		done()
+		err := car.readControl(s, body)
+		if car.ctx.Err() == nil {
+			car.fail(transport.CodeProtocol, connCause(car.conn, err))
+		}
+		return
+	case err == nil && typ == frameOpen:
+		err = car.serveOpen(s, body)
+	case err == nil:
+		err = faultf("a stream begins with frame type %#x", byte(typ))
+	}
+	if err != nil {
+		if car.ctx.Err() == nil {
+			l.cfg.Logger.Warn("circuit: bad stream", "node", l.node, "error", err)
+		}
+		s.Reset(transport.CodeProtocol)
+	}
+	done()
+}

@@ -1,0 +1,151 @@
+package circuit
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"ckt.local/transport"
+)
+
+// Config bounds the circuits of a [Hub]. The zero value of each field is its
+// default.
+type Config struct {
+	// MaxPayload is the longest payload of a fragment that is sent or taken,
+	// in bytes. Default 1 MiB, at most 64 MiB. The smaller one of both sides
+	// holds.
+	MaxPayload int
+
+	// Window is how much may be under way in each direction of a circuit,
+	// and how much of what a reader leaves unread is kept for it, in bytes.
+	// Each fragment counts 512 bytes more than its frame has, and 128 more for
+	// each pair of Args; one more fragment may exceed the window. Default 1 MiB, at most 1 GiB.
+	Window int
+
+	// MaxWindow is how far the window of a circuit grows, in bytes, while it
+	// and not the reader or the path holds the sender up. What it has grown
+	// goes back when the circuit has sent nothing for 5 s. Default 16 times
+	// Window, at most 1 GiB; below Window: it does not grow.
+	MaxWindow int
+
+	// Budget is how much the windows of all circuits of the hub may have
+	// grown together, in bytes. Default 256 MiB, negative: nothing.
+	Budget int64
+
+	// MaxCircuits is how many circuits the other side may have open on one
+	// link. Default 16384.
+	MaxCircuits int
+
+	// OpenTimeout bounds the wait for the other side's yes where the caller
+	// gives no deadline. Default 10 s.
+	OpenTimeout time.Duration
+
+	// Silence is how long acknowledgements may fail to come before the
+	// connection counts as lost. Default 5 s.
+	Silence time.Duration
+
+	// Linger is how long a circuit outlives its connection. If no new one has
+	// taken it up by then, it ends with a [LostError]. The shorter one of both
+	// sides holds. Default 2 min, at most 24 h.
+	Linger time.Duration
+
+	// NoResume ends circuits with their connection. If either side says so,
+	// it is so.
+	NoResume bool
+
+	// Logger gets what goes wrong with foreign input, and what becomes of
+	// connections. Default: discarded.
+	Logger *slog.Logger
+}
+
+// The bounds of Config's defaults.
+const (
+	defaultMaxPayload  = 1 << 20
+	largestMaxPayload  = 64 << 20
+	defaultWindow      = 1 << 20
+	largestWindow      = 1 << 30
+	defaultGrowth      = 16
+	defaultBudget      = 256 << 20
+	defaultMaxCircuits = 16384
+	defaultOpenTimeout = 10 * time.Second
+	defaultSilence     = 5 * time.Second
+	defaultLinger      = 2 * time.Minute
+	longestLinger      = 24 * time.Hour
+)
+
+func (cfg Config) withDefaults() Config {
+	if cfg.MaxPayload <= 0 {
+		cfg.MaxPayload = defaultMaxPayload
+	}
+	if cfg.Window <= 0 {
+		cfg.Window = defaultWindow
+	}
+	cfg.Window = min(cfg.Window, largestWindow)
+	if cfg.MaxWindow == 0 {
+		cfg.MaxWindow = defaultGrowth * cfg.Window
+	}
+	cfg.MaxWindow = min(max(cfg.MaxWindow, cfg.Window), largestWindow)
+	if cfg.Budget == 0 {
+		cfg.Budget = defaultBudget
+	}
+	if cfg.MaxCircuits <= 0 {
+		cfg.MaxCircuits = defaultMaxCircuits
+	}
+	if cfg.OpenTimeout <= 0 {
+		cfg.OpenTimeout = defaultOpenTimeout
+	}
+	if cfg.Silence <= 0 {
+		cfg.Silence = defaultSilence
+	}
+	if cfg.Linger <= 0 {
+		cfg.Linger = defaultLinger
+	}
+	cfg.Linger = min(cfg.Linger, longestLinger)
+	if cfg.NoResume {
+		cfg.Linger = 0
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.MaxPayload = min(cfg.MaxPayload, largestMaxPayload)
+	return cfg
+}
+
+// A Hub is what the links of one node have in common: who decides about new
+// circuits, the bounds, and the memory that windows may grow into. Its methods
+// may be called from any goroutine.
+type Hub struct {
+	acceptor Acceptor
+	cfg      Config
+	spare    atomic.Int64 // of Config.Budget
+}
+
+// NewHub returns a hub whose circuits acc decides about.
+func NewHub(acc Acceptor, cfg Config) *Hub {
+	h := &Hub{acceptor: acc, cfg: cfg.withDefaults()}
+	h.spare.Store(max(0, h.cfg.Budget))
+	return h
+}
+
+// reserve takes n bytes of the budget, or nothing.
+func (h *Hub) reserve(n int) bool {
+	if h.spare.Add(int64(-n)) >= 0 {
+		return true
+	}
+	h.spare.Add(int64(n))
+	return false
+}
+
+func (h *Hub) release(n int) { h.spare.Add(int64(n)) }
+
+// Link starts to serve conn, which the link owns from now on. redial makes one
+// try at another connection to the same process and hands it to
+// [Link.Attach]; it is called while circuits wait for one, from a goroutine
+// of the link. Its errors: a [transport.RemoteError] that says no, and
+// [ErrPeerRestarted], end the circuits; after any other it is called again. A
+// nil redial leaves it to the other side. [Link.Wait] joins the link's
+// goroutines.
+func (h *Hub) Link(conn transport.Conn, redial func(ctx context.Context) error) *Link {
+	return newLink(h, conn, redial)
+}

@@ -1,0 +1,250 @@
+package circuit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"ckt.local/transport"
+)
+
+const (
+	// dialerWait and otherWait are how long the two sides wait before they
+	// dial anew: the one that dialled first knows an address that worked.
+	dialerWait = 200 * time.Millisecond
+	otherWait  = 3 * time.Second
+
+	// redialTime bounds one try.
+	redialTime = 6 * time.Second
+
+	// patientTry is how long a try takes at least that has waited for an
+	// answer. The next one follows at once; after a quicker failure there is
+	// a pause, twice as long each time up to maxPause.
+	patientTry  = time.Second
+	shortPause  = 100 * time.Millisecond
+	dialerPause = time.Second
+	otherPause  = 5 * time.Second
+
+	// probePause is between two probes of a connection that is silent.
+	probePause = 2 * time.Second
+
+	// keepEvery is how often a link looks for circuits whose linger is over,
+	// and for windows to give back.
+	keepEvery = time.Second
+)
+
+var (
+	errSuperseded = fmt.Errorf("%w: another connection has taken its place", transport.ErrLost)
+	errGone       = errors.New("the other side has given it up")
+)
+
+// A lingerError is why a circuit was given up: nothing has taken it up in time.
+type lingerError struct {
+	linger time.Duration
+	lostBy error // why its last attachment ended
+}
+
+func (e *lingerError) Error() string {
+	return fmt.Sprintf("linger of %v expired: %v", e.linger, e.lostBy)
+}
+
+func (e *lingerError) Unwrap() error { return e.lostBy }
+
+// isFinal reports whether the end of a connection is one of its circuits: one
+// side has closed it on purpose, or the other one has said no.
+func isFinal(cause error) bool {
+	if errors.Is(cause, ErrPeerRestarted) || errors.Is(cause, transport.ErrClosed) {
+		return true
+	}
+	r, ok := errors.AsType[*transport.RemoteError](cause)
+	return ok && (r.Code == transport.CodeClosed || r.Code == transport.CodeRefused || r.Code == transport.CodeVersion)
+}
+
+// startRedialing is called when a carrier is lost that circuits wait for, with
+// mu held and the link alive.
+func (l *Link) startRedialing(cause error) {
+	l.startKeeping()
+	if l.redial == nil || l.redialing || l.acceptorSleeps() {
+		return
+	}
+	l.redialing = true
+	wait := otherWait
+	switch {
+	case errors.Is(cause, transport.ErrReset):
+		wait = 0 // the host is there, so there is an answer to be had
+	case l.dialed:
+		wait = dialerWait
+	}
+	l.wg.Go(func() { l.redialLoop(wait) })
+}
+
+// acceptorSleeps is a planted bug.
+func (l *Link) acceptorSleeps() bool { return planted(bugAcceptorNeverRedials) && !l.dialed }
+
+// redialLoop tries to get another connection until there is one.
+func (l *Link) redialLoop(wait time.Duration) {
+	for try := 0; ; try++ {
+		select {
+		case <-time.After(l.jitter(try, wait)):
+		case <-l.ctx.Done():
+		}
+		l.mu.Lock()
+		if l.cur != nil || l.ended {
+			l.redialing = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		began := time.Now()
+		err := l.tryRedial()
+		if isFinal(err) {
+			l.end(err)
+			continue
+		}
+		if time.Since(began) >= patientTry {
+			wait = shortPause
+			continue
+		}
+		most := otherPause
+		if l.dialed {
+			most = dialerPause
+		}
+		wait = min(max(2*wait, shortPause), most)
+	}
+}
+
+func (l *Link) tryRedial() error {
+	ctx, cancel := context.WithTimeout(l.ctx, redialTime)
+	defer cancel()
+	return l.redial(ctx)
+}
+
+// probe asks the other side for another connection while the one there is has
+// gone silent, so that the answer, be it another connection or the news of a
+// restart, need not wait until it counts as lost. It returns at once; done is
+// called when the answer is known.
+func (l *Link) probe(car *carrier, done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.redial == nil || l.ended || l.cur != car || l.acceptorSleeps() {
+		return
+	}
+	l.wg.Go(func() {
+		defer done()
+		if err := l.tryRedial(); isFinal(err) {
+			l.end(err)
+		}
+	})
+}
+
+// jitter spreads a wait by a quarter either way, so that the many clients of a
+// server do not come back together. It follows from the link and the try alone:
+// runs of a simulation can be repeated.
+func (l *Link) jitter(try int, wait time.Duration) time.Duration {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], l.nonce)
+	binary.BigEndian.PutUint64(b[8:], uint64(try))
+	h := fnv.New64a()
+	h.Write(l.node[:])
+	h.Write(b[:]) // never fails
+	share := h.Sum64() >> 11 % 1024
+	return wait*3/4 + wait/2*time.Duration(share)/1024
+}
+
+// startKeeping starts keep unless it runs, with mu held and the link alive.
+func (l *Link) startKeeping() {
+	l.keepMore = true
+	if !l.keeping {
+		l.keeping = true
+		l.wg.Go(l.keep)
+	}
+}
+
+// keepSoon is startKeeping for a circuit whose window has grown, or that has
+// been detached alone.
+func (l *Link) keepSoon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.startKeeping()
+	}
+}
+
+// keep runs while a circuit is detached or has more than its share of memory.
+func (l *Link) keep() {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-l.ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		l.keepMore = false
+		l.mu.Unlock()
+		now, linger, again := time.Now(), l.linger(), false
+		for _, c := range l.snapshot() {
+			again = c.keep(now, linger) || again
+		}
+		l.mu.Lock()
+		if !again && !l.keepMore && l.cur != nil {
+			l.keeping = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+	}
+}
+
+// awaitCarrier waits for a carrier whose settings are known. While it waits,
+// the link does not end for want of circuits. The caller calls l.opened when
+// it needs the link no longer.
+func (l *Link) awaitCarrier(ctx context.Context) (*carrier, error) {
+	for {
+		l.mu.Lock()
+		car, attached := l.cur, l.attached
+		if car == nil && attached == nil {
+			attached = make(chan struct{})
+			l.attached = attached
+		}
+		l.mu.Unlock()
+		if car != nil {
+			attached = nil
+		}
+		ready := l.settings
+		if car == nil {
+			ready = nil
+		}
+		select {
+		case <-ready:
+			return car, nil
+		case <-attached:
+		case <-car.gone():
+		case <-l.ctx.Done():
+			return nil, &LostError{Cause: context.Cause(l.ctx)}
+		case <-ctx.Done():
+			return nil, openCtxError(ctx)
+		}
+	}
+}
+
+// beginOpening and endOpening keep a link without a carrier alive.
+func (l *Link) beginOpening() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opening++
+}
+
+func (l *Link) endOpening() {
+	l.mu.Lock()
+	l.opening--
+	idle := l.idleLocked()
+	l.mu.Unlock()
+	if idle != nil {
+		l.end(idle)
+	}
+}

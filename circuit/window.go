@@ -1,0 +1,111 @@
+package circuit
+
+import (
+	"time"
+)
+
+// idleTicks is for how many calls of keep, one a second, a circuit sends
+// nothing before it gives up what its windows have grown.
+const idleTicks = 5
+
+// growInbox gives the sender a larger window when it is the window that holds
+// it up: the sender has used up its credit, while the reader here keeps up.
+func (c *Circuit) growInbox(s *state, cost int) {
+	starved := s.rcvCost+uint64(cost) >= s.granted && s.rcvCost-s.took <= uint64(cost+s.window/4)
+	if starved {
+		s.window += c.grow(s, s.window)
+	}
+}
+
+// growOutbox makes room for more that is sent and not acknowledged, when it is
+// the room for that which holds the sender up: little waits to be written, and
+// the other side would take more. It reports whether there is room now.
+func (c *Circuit) growOutbox(s *state) bool {
+	if s.at == nil || s.out.unsentCost() > s.most/4 || s.out.sentCost >= s.out.credit {
+		return false
+	}
+	s.most += c.grow(s, s.most)
+	return s.out.cost < s.most
+}
+
+// grow returns how much a window of a size may grow now.
+func (c *Circuit) grow(s *state, size int) int {
+	more := min(size, c.link.cfg.MaxWindow-size)
+	if more <= 0 || !c.link.hub.reserve(more) {
+		return 0
+	}
+	s.grown += more
+	s.keep = true
+	return more
+}
+
+// shrink gives back what a window has grown.
+func (c *Circuit) shrink(s *state, window *int) {
+	more := *window - c.link.cfg.Window
+	*window -= more
+	s.grown -= more
+	c.link.hub.release(more)
+}
+
+// keep is called every second while the link has something to look after. It
+// ends the circuit if it has lingered long enough, gives back credit that it
+// does not use, and reports whether it is to be called again for it.
+func (c *Circuit) keep(now time.Time, linger time.Duration) (again bool) {
+	var expired error
+	var at *attachment
+	var yield wireYield
+	c.update(func(s *state) {
+		if s.released {
+			return
+		}
+		if s.at == nil && !s.since.IsZero() {
+			if now.Sub(s.since) >= linger {
+				expired = &lingerError{linger, s.lostBy}
+			}
+			again = true
+			return
+		}
+		base := c.link.cfg.Window
+		rich := s.out.credit > s.out.sentCost+c.link.remote.Window
+		if again = rich || s.most > base || s.window > base; !again {
+			return
+		}
+		if s.out.last != s.keptLast || s.out.unacked() > 0 {
+			s.keptLast, s.idle = s.out.last, 0
+			return
+		}
+		if s.idle++; s.idle < idleTicks || s.at == nil || !s.at.ready {
+			return
+		}
+		c.shrink(s, &s.most)
+		if rich {
+			at = s.at
+			yield = wireYield{Stream: at.stream.ID(), From: s.out.credit, To: s.out.sentCost + c.link.remote.Window}
+			s.out.credit = yield.To
+		}
+	})
+	if expired != nil {
+		c.lose(expired)
+	}
+	if at != nil {
+		at.car.control.say(func(buf []byte) []byte { return appendSmall(buf, frameYield, &yield) })
+	}
+	return again
+}
+
+// onYield takes credit back. The sender has promised to send no more than To
+// allows; if more was given meanwhile, it does not count.
+func (a *attachment) onYield(y *wireYield) (err error) {
+	c := a.c
+	c.update(func(s *state) {
+		switch {
+		case s.at != a || y.From != s.granted:
+		case y.To > y.From || y.To < s.rcvCost:
+			err = faultf("yields credit from %d to %d, having sent %d", y.From, y.To, s.rcvCost)
+		default:
+			s.granted = y.To
+			c.shrink(s, &s.window)
+		}
+	})
+	return err
+}

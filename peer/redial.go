@@ -1,0 +1,68 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"ckt.local/circuit"
+	"ckt.local/transport"
+)
+
+// redial makes one try at another connection to the process of a link that has
+// lost the one it had, or seems to: at the address where it was last, and at
+// those that were dialled, which may lead elsewhere by now. The first that
+// answers counts.
+func (n *Node) redial(ctx context.Context, l *link) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	last := addrText(l.Info().RemoteAddr)
+	n.links.mu.Lock()
+	names := maps.Clone(l.names)
+	n.links.mu.Unlock()
+	names[last] = true
+	addrs := slices.Sorted(maps.Keys(names)) // in an order that a simulation can repeat
+	type answer struct {
+		addr string
+		err  error
+	}
+	answers := make(chan answer, len(addrs))
+	for _, addr := range addrs {
+		n.wg.Go(func() { answers <- answer{addr, n.redialAt(ctx, l, addr)} })
+	}
+	var failed error
+	done := false
+	for range addrs {
+		a := <-answers
+		switch {
+		case a.err == nil:
+			done = true
+			cancel()
+		case a.addr == last || failed == nil:
+			failed = a.err
+		}
+	}
+	if done {
+		return nil
+	}
+	return failed
+}
+
+func (n *Node) redialAt(ctx context.Context, l *link, addr string) error {
+	conn, err := n.endpoint.Redial(ctx, addr, l.RemoteNodeID().Key())
+	if err != nil {
+		return err
+	}
+	m, err := n.adopt(conn, "")
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w at %s: %w", transport.ErrUnreachable, addr, err)
+	case m == l:
+		return nil
+	case errors.Is(context.Cause(l.Context()), circuit.ErrPeerRestarted):
+		return circuit.ErrPeerRestarted
+	}
+	return fmt.Errorf("%w: another process answers at %s", transport.ErrUnreachable, addr)
+}
