@@ -41,6 +41,7 @@ type attempt struct {
 	target  target
 	addr    net.Addr
 	pin     ed25519.PublicKey
+	began   time.Time
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
 	waiters int
@@ -64,23 +65,14 @@ func (a *attempt) over() bool {
 
 // Dial returns the open Conn to the node at addr, making one if there is none.
 func (e *Endpoint) Dial(ctx context.Context, addr string, key ed25519.PublicKey) (transport.Conn, error) {
-	c, err := e.dial(ctx, addr, key, false)
+	c, err := e.dial(ctx, addr, key)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Redial is Dial, but asks the other side also if a Conn is open here.
-func (e *Endpoint) Redial(ctx context.Context, addr string, key ed25519.PublicKey) (transport.Conn, error) {
-	c, err := e.dial(ctx, addr, key, true)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey, ask bool) (*conn, error) {
+func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey) (*conn, error) {
 	switch {
 	case e.ctx.Err() != nil:
 		return nil, context.Cause(e.ctx)
@@ -95,7 +87,7 @@ func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey,
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", transport.ErrUnreachable, addr, err)
 	}
-	c, a := e.join(to, key, ask)
+	c, a := e.join(to, key)
 	switch {
 	case c != nil && key == nil:
 		// It may have been opened with a key that somebody else pinned.
@@ -123,20 +115,22 @@ func (e *Endpoint) connected(key ed25519.PublicKey) (*conn, error) {
 	return nil, fmt.Errorf("%w: no open Conn with key %v, and no address", transport.ErrUnreachable, identity.NodeIDOf(key))
 }
 
-// join returns the open Conn to a target, unless the other side is to be asked,
-// or else the attempt at it, which it starts if nobody has yet. Neither: the
-// endpoint is closing.
-func (e *Endpoint) join(to net.Addr, pin ed25519.PublicKey, ask bool) (*conn, *attempt) {
+// join returns the open Conn to a target, or else the attempt at it, which it
+// starts if nobody has yet. Neither: the endpoint is closing.
+func (e *Endpoint) join(to net.Addr, pin ed25519.PublicKey) (*conn, *attempt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c := e.table.find(to, pin); c != nil && !ask {
+	if c := e.table.find(to, pin); c != nil {
 		return c, nil
 	}
 	t := target{addr: to.Network() + " " + to.String(), pin: string(pin)}
 	a := e.attempts[t]
 	if a == nil {
 		ctx, cancel := context.WithCancelCause(e.ctx)
-		a = &attempt{target: t, addr: to, pin: bytes.Clone(pin), cancel: cancel, done: make(chan struct{})}
+		a = &attempt{
+			target: t, addr: to, pin: bytes.Clone(pin),
+			began: time.Now(), cancel: cancel, done: make(chan struct{}),
+		}
 		if !e.spawnLocked(func() { e.run(ctx, a) }) {
 			cancel(nil)
 			return nil, nil
@@ -155,7 +149,7 @@ func (e *Endpoint) quit(ctx context.Context, a *attempt) (*conn, error) {
 	if a.over() {
 		return a.conn, a.err
 	}
-	err := unreachable(a.addr, context.Cause(ctx))
+	err := unreachable(a.addr, e.silence(a, context.Cause(ctx)))
 	if a.waiters--; a.waiters == 0 {
 		e.finish(a, nil, err)
 	}
@@ -196,11 +190,20 @@ func (e *Endpoint) run(ctx context.Context, a *attempt) {
 
 func (e *Endpoint) settle(a *attempt, c *conn, err error) {
 	if err != nil {
-		err = dialError(e.ctx, a.addr, err)
+		err = dialError(e.ctx, a.addr, e.silence(a, err))
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.finish(a, c, err)
+}
+
+// silence adds to err, the end of an attempt that nobody has answered, that
+// this side has not been able to ask.
+func (e *Endpoint) silence(a *attempt, err error) error {
+	if why := e.outage.since(a.began, a.addr); why != nil && (timedOut(err) || errors.Is(err, context.DeadlineExceeded)) {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return err
 }
 
 // A duplicateError is a refusal because the other side has a Conn to us.

@@ -29,6 +29,7 @@ type Endpoint struct {
 	ln    *quicgo.Listener
 
 	arrivals arrivals
+	outage   outage
 
 	ctx    context.Context // ends when Close begins, or the socket fails
 	stop   context.CancelCauseFunc
@@ -87,7 +88,7 @@ func listen(cfg Config) (*Endpoint, error) {
 		arrivals:  arrivals{from: make(map[source]int)},
 	}
 	e.tr = &quicgo.Transport{
-		Conn:               socket(cfg.Conn),
+		Conn:               socket(cfg.Conn, &e.outage),
 		ConnectionIDLength: 8,
 		// The same after a restart, so that the restarted process can tell the
 		// others at once that their connections are gone.
@@ -107,20 +108,6 @@ func listen(cfg Config) (*Endpoint, error) {
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
 	e.wg.Go(e.acceptLoop)
 	return e, nil
-}
-
-// A bufferless is a socket without kernel buffers, such as a simulated one.
-// quic-go would complain on standard error that it cannot enlarge them.
-type bufferless struct{ net.PacketConn }
-
-func (bufferless) SetReadBuffer(int) error  { return nil }
-func (bufferless) SetWriteBuffer(int) error { return nil }
-
-func socket(pc net.PacketConn) net.PacketConn {
-	if _, ok := pc.(interface{ SetReadBuffer(bytes int) error }); ok {
-		return pc
-	}
-	return bufferless{pc}
 }
 
 // Key is the endpoint's own public key.

@@ -47,7 +47,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func TestOneMachineTakesAllHandshakes(t *testing.T) {
 	e := endpoint(t)
 	pc := machine(t, "127.0.0.2")
-	tr := &quicgo.Transport{Conn: socket(retrySocket{pc})}
+	tr := &quicgo.Transport{Conn: socket(retrySocket{pc}, new(outage))}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer func() {
