@@ -1,7 +1,11 @@
 package circuit
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,16 +63,14 @@ func (car *carrier) fail(code transport.Code, cause error) {
 	first := !car.over
 	car.over = true
 	car.queue = nil
-	var left []*attachment
-	for _, a := range car.streams {
-		left = append(left, a)
-	}
+	left := slices.Collect(maps.Values(car.streams))
 	car.mu.Unlock()
 	if !first {
 		return
 	}
 	car.cancel(cause)
 	car.link.cfg.Logger.Debug("circuit: connection has ended", "node", car.link.node, "err", cause)
+	slices.SortFunc(left, func(a, b *attachment) int { return cmp.Compare(a.c.number, b.c.number) })
 	for _, a := range left {
 		a.end(cause, transport.CodeClosed)
 	}
@@ -210,9 +212,11 @@ func (car *carrier) serveStream(s transport.Stream, done func()) {
 		err = faultf("a stream begins with frame type %#x", byte(typ))
 	}
 	if err != nil {
-		if car.ctx.Err() == nil {
-			l.cfg.Logger.Warn("circuit: bad stream", "node", l.node, "error", err)
+		level := slog.LevelDebug // an opener may give up
+		if isForeign(err) && car.ctx.Err() == nil {
+			level = slog.LevelWarn
 		}
+		l.cfg.Logger.Log(car.ctx, level, "circuit: bad stream", "node", l.node, "error", err)
 		s.Reset(transport.CodeProtocol)
 	}
 	done()

@@ -30,6 +30,7 @@ type Circuit struct {
 
 	link     *Link
 	id       ID
+	number   uint64 // of the link's circuits; set by register
 	local    end
 	seed     ID  // of the local peer
 	remote   end // its peer is known once the circuit is open

@@ -1,7 +1,10 @@
 package circuit
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +36,7 @@ type Link struct {
 	last      transport.Conn
 	carriers  int // how many there have been
 	circuits  map[ID]*Circuit
+	numbers   uint64               // how many there have been
 	pending   map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered
 	live      int                  // circuits that are not forgotten
 	opening   int                  // calls of Open that wait for a carrier
@@ -45,7 +49,7 @@ type Link struct {
 	keeping   bool          // keep runs
 	keepMore  bool          // and is to look again before it ends
 	lostAt    error         // why the last carrier was lost
-	dropped   int           // fragments of closed circuits that were given up unacknowledged
+	dropped   int           // fragments of closed circuits that were given up since draining
 }
 
 func newLink(h *Hub, conn transport.Conn, redial func(context.Context) error) *Link {
@@ -102,13 +106,13 @@ func (l *Link) Circuits() []*Circuit {
 	return open
 }
 
+// snapshot returns the circuits in the order of their registration: what is
+// done to them in turn can be repeated in a simulation.
 func (l *Link) snapshot() []*Circuit {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	cs := make([]*Circuit, 0, len(l.circuits))
-	for _, c := range l.circuits {
-		cs = append(cs, c)
-	}
+	cs := slices.Collect(maps.Values(l.circuits))
+	l.mu.Unlock()
+	slices.SortFunc(cs, func(a, b *Circuit) int { return cmp.Compare(a.number, b.number) })
 	return cs
 }
 
@@ -177,7 +181,7 @@ func (l *Link) Shutdown(ctx context.Context, reason error) error {
 	l.end(transport.ErrClosed)
 	l.Wait()
 	if unacked += l.dropped; unacked > 0 {
-		return &LostError{Unacked: unacked, Cause: context.Cause(ctx)}
+		return &LostError{Unacked: unacked, Cause: cmp.Or(context.Cause(ctx), context.Cause(l.ctx))}
 	}
 	return nil
 }
@@ -251,6 +255,8 @@ func (l *Link) register(c *Circuit) error {
 	case l.draining:
 		return ErrClosed
 	}
+	l.numbers++
+	c.number = l.numbers
 	l.circuits[c.id] = c
 	l.live++
 	l.wg.Add(1)
@@ -262,7 +268,9 @@ func (l *Link) register(c *Circuit) error {
 func (l *Link) forget(c *Circuit, dropped int) {
 	l.mu.Lock()
 	l.live--
-	l.dropped += dropped
+	if l.draining {
+		l.dropped += dropped
+	}
 	if c.accepted {
 		l.incoming--
 	}

@@ -329,7 +329,7 @@ func (c *Circuit) settleRelease(s *state, todo *after) {
 			}
 		}
 	}
-	if s.acks != nil && (s.released || s.sendErr() != nil || s.out.acked > s.acksFrom) {
+	if s.acks != nil && (s.released || !s.closed && s.sendErr() != nil || s.fin != nil || s.out.acked > s.acksFrom) {
 		close(s.acks)
 		s.acks = nil
 	}

@@ -1,6 +1,8 @@
 package peer
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -290,8 +292,8 @@ func (n *Node) linksTo(id identity.NodeID) []*link {
 func (n *Node) findAddr(t target) *link {
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()
-	for _, l := range n.links.byProc {
-		if l.alive() && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
+	for _, l := range n.links.allLocked() {
+		if !l.self && l.alive() && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
 			(l.names[t.addr] || addrText(l.Info().RemoteAddr) == t.addr) {
 			return l
 		}
@@ -345,6 +347,15 @@ func (ls *links) all() []*link {
 	return ls.allLocked()
 }
 
+// allLocked returns the links in the order of their processes, for simulations
+// to be repeatable.
 func (ls *links) allLocked() []*link {
-	return append(slices.Collect(maps.Values(ls.byProc)), ls.loops...)
+	procs := slices.SortedFunc(maps.Keys(ls.byProc), func(p, q proc) int {
+		return cmp.Or(bytes.Compare(p.node[:], q.node[:]), cmp.Compare(p.nonce, q.nonce))
+	})
+	out := slices.Clone(ls.loops)
+	for _, p := range procs {
+		out = append(out, ls.byProc[p])
+	}
+	return out
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ func (p *LocalPeer) end(cause error) bool {
 		p.mu.Lock()
 		p.cause = cause
 		unwatch := p.unwatch
-		circuits := slices.Collect(maps.Keys(p.circuits))
+		circuits := slices.SortedFunc(maps.Keys(p.circuits), byID)
 		p.mu.Unlock()
 		if unwatch() {
 			p.node.wg.Done()
@@ -105,6 +106,9 @@ func (p *LocalPeer) end(cause error) bool {
 	})
 	return first
 }
+
+// byID orders circuits in a way that a simulation can repeat.
+func byID(c, d *circuit.Circuit) int { return strings.Compare(c.CircuitID(), d.CircuitID()) }
 
 // endedBy returns why the peer has ended, nil if it has not.
 func (p *LocalPeer) endedBy() error {

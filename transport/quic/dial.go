@@ -65,14 +65,23 @@ func (a *attempt) over() bool {
 
 // Dial returns the open Conn to the node at addr, making one if there is none.
 func (e *Endpoint) Dial(ctx context.Context, addr string, key ed25519.PublicKey) (transport.Conn, error) {
-	c, err := e.dial(ctx, addr, key)
+	c, err := e.dial(ctx, addr, key, false)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey) (*conn, error) {
+// Redial is Dial, but asks the other side also if a Conn is open here.
+func (e *Endpoint) Redial(ctx context.Context, addr string, key ed25519.PublicKey) (transport.Conn, error) {
+	c, err := e.dial(ctx, addr, key, true)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey, ask bool) (*conn, error) {
 	switch {
 	case e.ctx.Err() != nil:
 		return nil, context.Cause(e.ctx)
@@ -87,7 +96,7 @@ func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", transport.ErrUnreachable, addr, err)
 	}
-	c, a := e.join(to, key)
+	c, a := e.join(to, key, ask)
 	switch {
 	case c != nil && key == nil:
 		// It may have been opened with a key that somebody else pinned.
@@ -115,12 +124,13 @@ func (e *Endpoint) connected(key ed25519.PublicKey) (*conn, error) {
 	return nil, fmt.Errorf("%w: no open Conn with key %v, and no address", transport.ErrUnreachable, identity.NodeIDOf(key))
 }
 
-// join returns the open Conn to a target, or else the attempt at it, which it
-// starts if nobody has yet. Neither: the endpoint is closing.
-func (e *Endpoint) join(to net.Addr, pin ed25519.PublicKey) (*conn, *attempt) {
+// join returns the open Conn to a target, unless the other side is to be asked,
+// or else the attempt at it, which it starts if nobody has yet. Neither: the
+// endpoint is closing.
+func (e *Endpoint) join(to net.Addr, pin ed25519.PublicKey, ask bool) (*conn, *attempt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c := e.table.find(to, pin); c != nil {
+	if c := e.table.find(to, pin); c != nil && !ask {
 		return c, nil
 	}
 	t := target{addr: to.Network() + " " + to.String(), pin: string(pin)}
