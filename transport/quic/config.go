@@ -19,6 +19,22 @@
 // by sending the welcome, and never approves a second one while the first
 // lives. The other node goes along. So both hold the same Conn at all times,
 // and neither waits for the other in a circle. See table.go.
+//
+// A Conn that only one side has given up does not stand in the way: that side's
+// next hello replaces it at the other.
+//
+// # Finding together again
+//
+// A Dial of a silent address begins further handshakes while it waits, and the
+// first that is complete says hello; see race.go. So a node that becomes
+// reachable is connected within half a second and two round trips. What cannot
+// be sent for want of a route is lost, and sent again; see socket.go.
+//
+// When the dialler's address changes, the Conn goes along and Info follows.
+// QUIC does not follow an acceptor: its Conn dies, and whoever sees it gives it
+// up and dials anew. A process that has restarted, or that has given a Conn up
+// unheard, answers what comes for that Conn with a stateless reset: it ends
+// with [transport.ErrReset] within a round trip of the next 64 bytes written.
 package quic
 
 import (

@@ -110,3 +110,42 @@ func TestRefusedHandshakeDoesNotEndTheRace(t *testing.T) {
 		b.Close()
 	})
 }
+
+func TestCrowdFindsAHostThatComesUp(t *testing.T) {
+	// All handshakes of an office behind one address count together, and those
+	// that are one too many count as well: nobody stays outside.
+	inSim(t, simnet.Link{Latency: 50 * time.Millisecond}, func(t *testing.T, n *simnet.Network) {
+		const crowd = 150
+		var ends []*quic.Endpoint
+		found := make(chan time.Time)
+		key := generate(t)
+		for range crowd {
+			pc, err := n.Host(alice).Listen(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := quic.Listen(quic.Config{Conn: pc, Key: generate(t), Authorize: everybody})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, e)
+			go func() {
+				redial(t, e, bob)
+				found <- time.Now()
+			}()
+		}
+		time.Sleep(7500 * time.Millisecond)
+		b := simListen(t, n, bob, key)
+		up := time.Now()
+		var last time.Time
+		for range crowd {
+			last = <-found
+		}
+		if took := last.Sub(up); took > 1500*time.Millisecond {
+			t.Errorf("the last of %d was in after %v, want 1.5 s", crowd, took)
+		}
+		for _, e := range append(ends, b) {
+			e.Close()
+		}
+	})
+}
