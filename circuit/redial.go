@@ -38,6 +38,7 @@ const (
 
 var (
 	errSuperseded = fmt.Errorf("%w: another connection has taken its place", transport.ErrLost)
+	errSilent     = fmt.Errorf("%w: nothing acknowledged", transport.ErrLost)
 	errGone       = errors.New("the other side has given it up")
 )
 
@@ -75,7 +76,7 @@ func (l *Link) startRedialing(cause error) {
 	switch {
 	case errors.Is(cause, transport.ErrReset):
 		wait = 0 // the host is there, so there is an answer to be had
-	case l.dialed:
+	case l.dialed, errors.Is(cause, errSilent): // probes have been under way for longer than the other side waits
 		wait = dialerWait
 	}
 	l.wg.Go(func() { l.redialLoop(wait) })

@@ -76,7 +76,7 @@ func (car *carrier) watchBusy() error {
 		}
 		silent := now - max(since, time.Duration(k.proof.Load()))
 		if silent >= silence {
-			return fmt.Errorf("%w: nothing acknowledged for %v", transport.ErrLost, silent.Round(time.Millisecond))
+			return fmt.Errorf("%w for %v", errSilent, silent.Round(time.Millisecond))
 		}
 		if silent >= suspectAfter+2*time.Duration(k.rtt.Load()) {
 			probes.probe(car)

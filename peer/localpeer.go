@@ -243,11 +243,18 @@ func (p *LocalPeer) NewCircuitToPeerURL(peerURL string, first *circuit.Fragment,
 }
 
 func (p *LocalPeer) open(ctx context.Context, u URL, text string, first *circuit.Fragment) (*circuit.Circuit, error) {
-	l, err := p.node.reach(ctx, u.target(text))
-	if err != nil {
-		return nil, err
+	for {
+		l, err := p.node.reach(ctx, u.target(text))
+		if err != nil {
+			return nil, err
+		}
+		c, err := p.openOn(ctx, l, u, first)
+		if !errors.Is(err, circuit.ErrPeerRestarted) || ctx.Err() != nil {
+			return c, err
+		}
+		// What the URL names is a node, or a peer of it, not one run of its
+		// process: the new one has the word.
 	}
-	return p.openOn(ctx, l, u, first)
 }
 
 func (p *LocalPeer) openOn(ctx context.Context, l *link, u URL, first *circuit.Fragment) (*circuit.Circuit, error) {

@@ -91,6 +91,9 @@ func (e *Endpoint) authorizeDial(key ed25519.PublicKey, addr net.Addr) error {
 
 func quicConfig(cfg Config) *quicgo.Config {
 	return &quicgo.Config{
+		// The least that a path of QUIC carries: longer first packets vanish in
+		// tunnels. Path MTU discovery raises it where it can.
+		InitialPacketSize:              1200,
 		HandshakeIdleTimeout:           cfg.HandshakeTimeout,
 		MaxIdleTimeout:                 cfg.MaxIdle,
 		KeepAlivePeriod:                max(cfg.KeepAlive, time.Duration(0)),
