@@ -237,6 +237,8 @@ func (a *attachment) readEnded(err error) {
 	c := a.c
 	if gone := context.Cause(a.car.conn.Context()); gone != nil && err != io.EOF {
 		err = gone
+	} else if r, ok := errors.AsType[*transport.RemoteError](err); ok && r.Code == transport.CodeSuperseded && !c.accepted {
+		err = faultf("superseded by the other side, which may not do that") // only if a is not over
 	}
 	faulty := false
 	c.update(func(s *state) {

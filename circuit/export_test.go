@@ -9,6 +9,10 @@ func (l *Link) Leftover() int {
 	return len(l.circuits)
 }
 
+// Spare is how much of the hub's budget is left, and Budget what it has been.
+func (l *Link) Spare() int64  { return l.hub.spare.Load() }
+func (l *Link) Budget() int64 { return max(0, l.hub.cfg.Budget) }
+
 // NewLink returns a link with a hub of its own that does not dial.
 func NewLink(conn transport.Conn, acc Acceptor, cfg Config) *Link {
 	return NewHub(acc, cfg).Link(conn, nil)

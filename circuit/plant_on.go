@@ -19,3 +19,25 @@ func (c *Circuit) Supersede() {
 	c.update(func(s *state) { s.moving = true })
 	car.attachSoon(c)
 }
+
+// OpenAgain sends the open frame of the present attachment once more on a
+// stream of its own, as if it had been on its way all the time: at the side
+// that has opened the circuit. The other side must not take it.
+func (c *Circuit) OpenAgain() {
+	car := c.link.carrier()
+	if car == nil || c.accepted {
+		return
+	}
+	s, err := car.conn.OpenStream(car.ctx)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	old := wireOpen{
+		CircuitID: c.id, Generation: c.s.gen, Resume: true, Received: c.s.received, Credit: c.s.granted,
+		FromSeed: c.seed, FromService: c.local.service, ToPeer: c.remote.peer, ToService: c.remote.service,
+	}
+	c.mu.Unlock()
+	s.Write(appendSmall(nil, frameOpen, &old))
+	s.Close()
+}

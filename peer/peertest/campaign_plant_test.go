@@ -11,6 +11,7 @@ import (
 
 func supersede(c *circuit.Circuit) bool {
 	c.Supersede()
+	c.OpenAgain()
 	return true
 }
 
