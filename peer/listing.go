@@ -33,15 +33,21 @@ type PeerInfo struct {
 	Circuits  int             // that have not ended
 }
 
-// A LinkInfo describes a connection.
+// A LinkInfo describes the connection to one process of another node: the one
+// there is, or, while there is none and somebody waits for the next, the last.
 type LinkInfo struct {
-	Node   identity.NodeID // at the other end
-	Addr   string          // of the other end
-	Since  time.Time
-	Dialed bool // the listed node has dialled
+	Node     identity.NodeID // at the other end
+	Addr     string          // of the other end
+	Since    time.Time       // the opening of the connection
+	Dialed   bool            // the listed node has dialled
+	Attached bool            // the connection is there
+	Lost     time.Time       // since when it is not; zero if that is not known
+	Circuits int             // those listed that it carries, or that wait for the next
 }
 
-// A CircuitInfo describes one end of a circuit.
+// A CircuitInfo describes one end of a circuit. One that is neither attached
+// nor ended waits for another connection; one that has ended is listed while
+// it has fragments that can be read.
 type CircuitInfo struct {
 	CircuitID     string
 	Service       string // of the local peer
@@ -49,12 +55,16 @@ type CircuitInfo struct {
 	RemoteService string
 	RemotePeerID  string
 	RemoteNode    identity.NodeID
+	Attached      bool
+	Ended         bool
+	Since         time.Time // when Attached or Ended came to be what it is
 	circuit.Stats
 }
 
 // Listing returns what runs on this node now.
 func (n *Node) Listing() Listing {
 	ls := Listing{Node: n.ID(), Addr: n.advertised, Started: n.started, At: time.Now()}
+	listed := make(map[string]bool) // by circuit ID
 	for _, p := range n.roster.all() {
 		if p == n.service {
 			continue
@@ -65,27 +75,51 @@ func (n *Node) Listing() Listing {
 			StartedBy: p.startedBy, Circuits: len(cs),
 		})
 		for _, c := range cs {
-			ls.Circuits = append(ls.Circuits, CircuitInfo{
-				CircuitID: c.CircuitID(), Service: p.service, LocalPeerID: p.PeerID(),
-				RemoteService: c.RemoteService(), RemotePeerID: c.RemotePeerID(), RemoteNode: c.RemoteNodeID(),
-				Stats: c.Stats(),
-			})
+			ls.Circuits = append(ls.Circuits, circuitInfo(p, c))
+			listed[c.CircuitID()] = true
 		}
 	}
 	for _, l := range n.links.all() {
-		if l.self {
-			continue
+		if !l.self && l.Context().Err() == nil {
+			ls.Links = append(ls.Links, linkInfo(l, listed))
 		}
-		info := l.Info()
-		ls.Links = append(ls.Links, LinkInfo{
-			Node: l.RemoteNodeID(), Addr: addrText(info.RemoteAddr), Since: info.Opened, Dialed: info.Dialed,
-		})
 	}
 	slices.SortFunc(ls.Links, func(a, b LinkInfo) int { return a.Since.Compare(b.Since) })
 	slices.SortFunc(ls.Circuits, func(a, b CircuitInfo) int {
 		return cmp.Or(a.Opened.Compare(b.Opened), cmp.Compare(a.CircuitID, b.CircuitID))
 	})
 	return ls
+}
+
+func circuitInfo(p *LocalPeer, c *circuit.Circuit) CircuitInfo {
+	st := c.State()
+	return CircuitInfo{
+		CircuitID: c.CircuitID(), Service: p.service, LocalPeerID: p.PeerID(),
+		RemoteService: c.RemoteService(), RemotePeerID: c.RemotePeerID(), RemoteNode: c.RemoteNodeID(),
+		Attached: st.Attached, Ended: st.Ended, Since: st.Since,
+		Stats: c.Stats(),
+	}
+}
+
+// linkInfo describes l, to which those of the listed circuits belong that it
+// knows.
+func linkInfo(l *link, listed map[string]bool) LinkInfo {
+	info := l.Info()
+	li := LinkInfo{
+		Node: l.RemoteNodeID(), Addr: addrText(info.RemoteAddr), Since: info.Opened, Dialed: info.Dialed,
+		Attached: l.Attached(),
+	}
+	for _, c := range l.Circuits() {
+		if listed[c.CircuitID()] {
+			li.Circuits++
+		}
+		// All circuits lose a connection in the same moment, but one may have
+		// been off it before.
+		if st := c.State(); !li.Attached && !st.Attached && !st.Ended && st.Since.After(li.Lost) {
+			li.Lost = st.Since
+		}
+	}
+	return li
 }
 
 // Bounds of a listing on the wire. Pages are small, so that they fit into the

@@ -2,9 +2,11 @@ package peer_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/peer"
 	"ckt.local/peer/peertest"
 )
 
@@ -102,5 +104,86 @@ func TestMalformedRequestsToTheNodeService(t *testing.T) {
 	}
 	if err := nodes.Nodes[0].PeerAPI.Ping(t.Context(), nodes.Nodes[1].URL(), 1, func(time.Duration) {}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestListingOfWhatIsDetached looks at both ends of circuits that lose their
+// connection, get another one, and lose that for good.
+func TestListingOfWhatIsDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const linger = 30 * time.Second
+		sim := peertest.SimConfig{Circuit: circuit.Config{Linger: linger}}.NewSim(t, 1)
+		setup := func(n *peer.Node) { register(t, n, "echo", echo) }
+		a, b := sim.NewHost(setup), sim.NewHost(setup)
+		caller := a.StartPeer("echo")
+		c := open(t, caller, b.URL("echo"), nil)
+		open(t, caller, b.URL("echo"), nil)
+		say(t, c, "before")
+		time.Sleep(time.Second)
+		for _, h := range sim.Hosts() {
+			wantAttached(t, h, 1)
+		}
+
+		cut := time.Now()
+		sim.Partition(a, b)
+		if err := c.Send(t.Context(), &circuit.Fragment{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		for _, h := range sim.Hosts() {
+			wantDetached(t, h, cut)
+		}
+		sim.Rejoin(a, b)
+		time.Sleep(6 * time.Second)
+		for _, h := range sim.Hosts() {
+			wantAttached(t, h, 2)
+		}
+		if got := a.Node().Listing().Circuits[0]; got.Replayed != 1 || got.FragmentsSent != 2 || got.Unacked != 0 {
+			t.Errorf("the fragment that was lost: %+v", got)
+		}
+
+		sim.Partition(a, b)
+		time.Sleep(5*time.Second + linger + 5*time.Second)
+		for _, h := range sim.Hosts() {
+			if ls := h.Node().Listing(); len(ls.Links) != 0 || len(ls.Circuits) != 0 {
+				t.Errorf("%v, after linger: %+v", h, ls)
+			}
+		}
+	})
+}
+
+func wantAttached(t *testing.T, h *peertest.SimHost, attachments int) {
+	t.Helper()
+	ls := h.Node().Listing()
+	if len(ls.Links) != 1 || len(ls.Circuits) != 2 {
+		t.Fatalf("%v: %+v", h, ls)
+	}
+	if l := ls.Links[0]; !l.Attached || !l.Lost.IsZero() || l.Circuits != 2 {
+		t.Errorf("%v: connection: %+v", h, l)
+	}
+	for _, c := range ls.Circuits {
+		if !c.Attached || c.Ended || c.Attachments != attachments || ls.At.Sub(c.Since) > 10*time.Second {
+			t.Errorf("%v: circuit: %+v", h, c)
+		}
+	}
+}
+
+func wantDetached(t *testing.T, h *peertest.SimHost, cut time.Time) {
+	t.Helper()
+	known := func(since time.Time) bool {
+		after := since.Sub(cut)
+		return after > 4*time.Second && after < 7*time.Second // the silence that makes it known
+	}
+	ls := h.Node().Listing()
+	if len(ls.Links) != 1 || len(ls.Circuits) != 2 {
+		t.Fatalf("%v: %+v", h, ls)
+	}
+	if l := ls.Links[0]; l.Attached || !known(l.Lost) || l.Circuits != 2 {
+		t.Errorf("%v: connection, %v after the cut: %+v", h, l.Lost.Sub(cut), l)
+	}
+	for _, c := range ls.Circuits {
+		if c.Attached || c.Ended || !known(c.Since) || c.Attachments != 1 {
+			t.Errorf("%v: circuit, %v after the cut: %+v", h, c.Since.Sub(cut), c)
+		}
 	}
 }

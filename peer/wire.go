@@ -36,10 +36,13 @@ type wirePeer struct {
 }
 
 type wireLink struct {
-	Node   [32]byte
-	Addr   string
-	Since  int64
-	Dialed bool
+	Node     [32]byte
+	Addr     string
+	Since    int64
+	Dialed   bool
+	Attached bool
+	Lost     int64 // 0: not known, or attached
+	Circuits uint32
 }
 
 type wireCircuit struct {
@@ -56,6 +59,12 @@ type wireCircuit struct {
 	BytesRcv      int64
 	Unacked       uint32
 	Unread        uint32
+	Attached      bool
+	Ended         bool
+	Since         int64
+	Attachments   uint32
+	Replayed      int64
+	Duplicates    int64
 }
 
 func headOf(ls Listing) wireHead {
@@ -88,7 +97,7 @@ func pages(ls Listing, limit int) iter.Seq[*wirePage] {
 			page.Peers = append(page.Peers, w)
 		}
 		for _, l := range ls.Links {
-			w := wireLink{Node: l.Node, Addr: l.Addr, Since: l.Since.UnixNano(), Dialed: l.Dialed}
+			w := linkOut(l)
 			if !full(w.Msgsize()) {
 				return
 			}
@@ -120,12 +129,25 @@ func peerOut(p PeerInfo) wirePeer {
 	}
 }
 
+func linkOut(l LinkInfo) wireLink {
+	w := wireLink{
+		Node: l.Node, Addr: l.Addr, Since: l.Since.UnixNano(), Dialed: l.Dialed,
+		Attached: l.Attached, Circuits: uint32(l.Circuits),
+	}
+	if !l.Lost.IsZero() {
+		w.Lost = l.Lost.UnixNano()
+	}
+	return w
+}
+
 func circuitOut(c CircuitInfo) wireCircuit {
 	return wireCircuit{
 		ID: idOf(c.CircuitID), Service: c.Service, LocalPeer: idOf(c.LocalPeerID),
 		RemoteService: c.RemoteService, RemotePeer: idOf(c.RemotePeerID), RemoteNode: c.RemoteNode,
 		Opened: c.Opened.UnixNano(), FragmentsSent: c.FragmentsSent, FragmentsRcv: c.FragmentsRcv,
 		BytesSent: c.BytesSent, BytesRcv: c.BytesRcv, Unacked: uint32(c.Unacked), Unread: uint32(c.Unread),
+		Attached: c.Attached, Ended: c.Ended, Since: c.Since.UnixNano(),
+		Attachments: uint32(c.Attachments), Replayed: c.Replayed, Duplicates: c.Duplicates,
 	}
 }
 
@@ -147,7 +169,7 @@ func (page *wirePage) addTo(ls *Listing) error {
 		if err != nil {
 			return err
 		}
-		ls.Links = append(ls.Links, LinkInfo{Node: l.Node, Addr: addr, Since: timeOf(l.Since), Dialed: l.Dialed})
+		ls.Links = append(ls.Links, linkIn(l, addr))
 	}
 	for _, c := range page.Circuits {
 		for _, name := range []string{c.Service, c.RemoteService} {
@@ -160,14 +182,27 @@ func (page *wirePage) addTo(ls *Listing) error {
 	return nil
 }
 
+func linkIn(l wireLink, addr string) LinkInfo {
+	li := LinkInfo{
+		Node: l.Node, Addr: addr, Since: timeOf(l.Since), Dialed: l.Dialed,
+		Attached: l.Attached, Circuits: int(l.Circuits),
+	}
+	if l.Lost != 0 {
+		li.Lost = timeOf(l.Lost)
+	}
+	return li
+}
+
 func circuitIn(c wireCircuit) CircuitInfo {
 	return CircuitInfo{
 		CircuitID: circuit.ID(c.ID).String(), Service: c.Service, LocalPeerID: circuit.ID(c.LocalPeer).String(),
 		RemoteService: c.RemoteService, RemotePeerID: circuit.ID(c.RemotePeer).String(), RemoteNode: c.RemoteNode,
+		Attached: c.Attached, Ended: c.Ended, Since: timeOf(c.Since),
 		Stats: circuit.Stats{
 			Opened:        timeOf(c.Opened),
 			FragmentsSent: c.FragmentsSent, FragmentsRcv: c.FragmentsRcv,
 			BytesSent: c.BytesSent, BytesRcv: c.BytesRcv, Unacked: int(c.Unacked), Unread: int(c.Unread),
+			Attachments: int(c.Attachments), Replayed: c.Replayed, Duplicates: c.Duplicates,
 		},
 	}
 }

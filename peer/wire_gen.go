@@ -15,8 +15,8 @@ const (
 // MarshalMsg implements msgp.Marshaler
 func (z *wireCircuit) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 13
-	o = append(o, 0x9d)
+	// array header, size 19
+	o = append(o, 0xdc, 0x0, 0x13)
 	o = msgp.AppendBytes(o, (z.ID)[:])
 	o = msgp.AppendString(o, z.Service)
 	o = msgp.AppendBytes(o, (z.LocalPeer)[:])
@@ -30,6 +30,12 @@ func (z *wireCircuit) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.AppendInt64(o, z.BytesRcv)
 	o = msgp.AppendUint32(o, z.Unacked)
 	o = msgp.AppendUint32(o, z.Unread)
+	o = msgp.AppendBool(o, z.Attached)
+	o = msgp.AppendBool(o, z.Ended)
+	o = msgp.AppendInt64(o, z.Since)
+	o = msgp.AppendUint32(o, z.Attachments)
+	o = msgp.AppendInt64(o, z.Replayed)
+	o = msgp.AppendInt64(o, z.Duplicates)
 	return
 }
 
@@ -41,8 +47,8 @@ func (z *wireCircuit) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 13 {
-		err = msgp.ArrayError{Wanted: 13, Got: zb0001}
+	if zb0001 != 19 {
+		err = msgp.ArrayError{Wanted: 19, Got: zb0001}
 		return
 	}
 	bts, err = msgp.ReadExactBytes(bts, (z.ID)[:])
@@ -110,13 +116,43 @@ func (z *wireCircuit) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Unread")
 		return
 	}
+	z.Attached, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Attached")
+		return
+	}
+	z.Ended, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Ended")
+		return
+	}
+	z.Since, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Since")
+		return
+	}
+	z.Attachments, bts, err = msgp.ReadUint32Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Attachments")
+		return
+	}
+	z.Replayed, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Replayed")
+		return
+	}
+	z.Duplicates, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Duplicates")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wireCircuit) Msgsize() (s int) {
-	s = 1 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.Service) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.RemoteService) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.ArrayHeaderSize + (32 * (msgp.ByteSize)) + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint32Size + msgp.Uint32Size
+	s = 3 + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.Service) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.RemoteService) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.ArrayHeaderSize + (32 * (msgp.ByteSize)) + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size + msgp.Uint32Size + msgp.Uint32Size + msgp.BoolSize + msgp.BoolSize + msgp.Int64Size + msgp.Uint32Size + msgp.Int64Size + msgp.Int64Size
 	return
 }
 
@@ -171,12 +207,15 @@ func (z wireHead) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *wireLink) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
+	// array header, size 7
+	o = append(o, 0x97)
 	o = msgp.AppendBytes(o, (z.Node)[:])
 	o = msgp.AppendString(o, z.Addr)
 	o = msgp.AppendInt64(o, z.Since)
 	o = msgp.AppendBool(o, z.Dialed)
+	o = msgp.AppendBool(o, z.Attached)
+	o = msgp.AppendInt64(o, z.Lost)
+	o = msgp.AppendUint32(o, z.Circuits)
 	return
 }
 
@@ -188,8 +227,8 @@ func (z *wireLink) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+	if zb0001 != 7 {
+		err = msgp.ArrayError{Wanted: 7, Got: zb0001}
 		return
 	}
 	bts, err = msgp.ReadExactBytes(bts, (z.Node)[:])
@@ -212,13 +251,28 @@ func (z *wireLink) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Dialed")
 		return
 	}
+	z.Attached, bts, err = msgp.ReadBoolBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Attached")
+		return
+	}
+	z.Lost, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Lost")
+		return
+	}
+	z.Circuits, bts, err = msgp.ReadUint32Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Circuits")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wireLink) Msgsize() (s int) {
-	s = 1 + msgp.ArrayHeaderSize + (32 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.Addr) + msgp.Int64Size + msgp.BoolSize
+	s = 1 + msgp.ArrayHeaderSize + (32 * (msgp.ByteSize)) + msgp.StringPrefixSize + len(z.Addr) + msgp.Int64Size + msgp.BoolSize + msgp.BoolSize + msgp.Int64Size + msgp.Uint32Size
 	return
 }
 

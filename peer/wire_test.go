@@ -18,11 +18,19 @@ func sampleListing(rows int) Listing {
 	for i := range rows {
 		node := identity.NodeID{byte(i), 1}
 		ls.Peers = append(ls.Peers, PeerInfo{Service: name, PeerID: circuit.ID{1, byte(i)}.String(), Started: at, StartedBy: node, Circuits: i})
-		ls.Links = append(ls.Links, LinkInfo{Node: node, Addr: "[2001:db8::1]:4242", Since: at, Dialed: i%2 == 0})
+		link := LinkInfo{Node: node, Addr: "[2001:db8::1]:4242", Since: at, Dialed: i%2 == 0, Attached: i%3 == 0, Circuits: i}
+		if !link.Attached && i%3 == 1 {
+			link.Lost = at.Add(time.Minute)
+		}
+		ls.Links = append(ls.Links, link)
 		ls.Circuits = append(ls.Circuits, CircuitInfo{
 			CircuitID: circuit.ID{2, byte(i)}.String(), Service: name, LocalPeerID: circuit.ID{3}.String(),
 			RemoteService: name, RemotePeerID: circuit.ID{4}.String(), RemoteNode: node,
-			Stats: circuit.Stats{Opened: at, FragmentsSent: 1 << 40, FragmentsRcv: 2, BytesSent: 3, BytesRcv: 4, Unacked: 5, Unread: 6},
+			Attached: i%3 == 0, Ended: i%3 == 1, Since: at.Add(time.Second),
+			Stats: circuit.Stats{
+				Opened: at, FragmentsSent: 1 << 40, FragmentsRcv: 2, BytesSent: 3, BytesRcv: 4, Unacked: 5, Unread: 6,
+				Duplicates: 1 << 41, Replayed: 7, Attachments: 8,
+			},
 		})
 	}
 	return ls
