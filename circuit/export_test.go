@@ -17,3 +17,6 @@ func (l *Link) Budget() int64 { return max(0, l.hub.cfg.Budget) }
 func NewLink(conn transport.Conn, acc Acceptor, cfg Config) *Link {
 	return NewHub(acc, cfg).Link(conn, nil)
 }
+
+// GiveUp ends the circuit at this side as the end of its linger does.
+func (c *Circuit) GiveUp(err error) { c.lose(err) }

@@ -124,18 +124,19 @@ func (l *Link) tryRedial() error {
 }
 
 // probe asks the other side for another connection while the one there is has
-// gone silent, so that the answer, be it another connection or the news of a
-// restart, need not wait until it counts as lost. It returns at once; done is
-// called when the answer is known.
-func (l *Link) probe(car *carrier, done func()) {
+// gone silent, so that the answer need not wait until it counts as lost: it may
+// be another connection, the news of a restart, or that both sides have this
+// one. It returns at once; done is called when the answer is known.
+func (l *Link) probe(car *carrier, done func(answered bool)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.redial == nil || l.ended || l.cur != car || l.acceptorSleeps() {
 		return
 	}
 	l.wg.Go(func() {
-		defer done()
-		if err := l.tryRedial(); isFinal(err) {
+		err := l.tryRedial()
+		done(err == nil)
+		if isFinal(err) {
 			l.end(err)
 		}
 	})

@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"ckt.local/transport"
@@ -21,6 +22,10 @@ const (
 	// suspectAfter is how long a connection may be silent, beside two of its
 	// round trips, before another one is tried beside it.
 	suspectAfter = time.Second
+
+	// probeGrace is how long, beside two round trips, a connection may go on
+	// being silent after the other side has answered a probe beside it.
+	probeGrace = 500 * time.Millisecond
 )
 
 // proved notes that something this side has sent has arrived there: that
@@ -63,7 +68,8 @@ func (car *carrier) watchBusy() error {
 	defer timer.Stop()
 	since := time.Since(k.start) // silence counts from here at the earliest
 	wake := since
-	var probes prober
+	pinged := time.Duration(0) // when a ping went out last
+	probes := &prober{}        // a probe may outlive the loop
 	for car.busy() {
 		select {
 		case <-car.ctx.Done():
@@ -74,18 +80,24 @@ func (car *carrier) watchBusy() error {
 		if now-wake > 2*time.Second {
 			since = now // this process was stopped: the other side is not to blame
 		}
-		silent := now - max(since, time.Duration(k.proof.Load()))
-		if silent >= silence {
+		proof := max(since, time.Duration(k.proof.Load()))
+		silent := now - proof
+		switch {
+		case silent >= silence:
 			return fmt.Errorf("%w for %v", errSilent, silent.Round(time.Millisecond))
-		}
-		if silent >= suspectAfter+2*time.Duration(k.rtt.Load()) {
-			probes.probe(car)
+		case probes.condemn(proof, now, time.Duration(k.rtt.Load())):
+			return fmt.Errorf("%w for %v, though the other side answers at its address", errSilent, silent.Round(time.Millisecond))
+		case silent >= suspectAfter+2*time.Duration(k.rtt.Load()):
+			probes.probe(car, now)
 		}
 		wait := pingEvery - silent
 		if wait <= 0 {
-			k.pingDue.Store(true)
-			signal(k.wake)
-			wait = min(pingEvery, silence-silent)
+			if now-pinged >= pingEvery {
+				pinged = now
+				k.pingDue.Store(true)
+				signal(k.wake)
+			}
+			wait = min(pingEvery/2, silence-silent)
 		}
 		wake = now + wait
 		timer.Reset(wait)
@@ -95,23 +107,28 @@ func (car *carrier) watchBusy() error {
 
 // A prober makes one probe after the other, with a pause between.
 type prober struct {
-	answered chan struct{} // has a token once the last one is over
-	next     time.Time
+	began    time.Duration // of the latest probe
+	running  atomic.Bool
+	answered atomic.Int64 // when a probe was answered, in ns since the carrier's start
 }
 
-func (p *prober) probe(car *carrier) {
-	if p.answered == nil {
-		p.answered = make(chan struct{}, 1)
-		p.answered <- struct{}{}
-	}
-	if time.Now().Before(p.next) {
+func (p *prober) probe(car *carrier, now time.Duration) {
+	if p.began > 0 && now-p.began < probePause || !p.running.CompareAndSwap(false, true) {
 		return
 	}
-	select {
-	case <-p.answered:
-		answered := p.answered
-		p.next = time.Now().Add(probePause)
-		car.link.probe(car, func() { answered <- struct{}{} })
-	default:
-	}
+	p.began = now
+	car.link.probe(car, func(answered bool) {
+		if answered {
+			p.answered.Store(int64(time.Since(car.control.start)))
+		}
+		p.running.Store(false)
+	})
+}
+
+// condemn reports whether the other side answers where it was, and has had time
+// to answer on this connection too, and has not, since before it was asked: it
+// has moved, or QUIC waits longer and longer to send anything again.
+func (p *prober) condemn(proof, now, rtt time.Duration) bool {
+	answered := time.Duration(p.answered.Load())
+	return p.began > 0 && proof < p.began && answered > p.began && now-answered >= probeGrace+2*rtt
 }
