@@ -43,6 +43,7 @@ type attachment struct {
 	ready     bool           // the other side has said where it stands
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
+	credit    uint64         // the highest of acknowledgements before ready
 	reading   bool           // readLoop runs, or has run
 	flushing  bool           // run runs
 	finSent   bool
@@ -70,10 +71,13 @@ func (c *Circuit) attach(car *carrier, s transport.Stream) {
 	}
 	done := false
 	c.update(func(s *state) {
-		if s.lost || s.released || a.over || s.at != nil && !s.moving {
+		// An earlier connection may not have come to take off c yet.
+		if s.lost || s.released || a.over || s.at != nil && !s.moving && s.at.car.seq >= car.seq {
 			return
 		}
-		s.leave(s.at, errSuperseded, transport.CodeSuperseded)
+		if s.leave(s.at, errSuperseded, transport.CodeSuperseded); s.lost {
+			return
+		}
 		s.gen++
 		a.gen = s.gen
 		a.handshake = c.openFrame(s)
@@ -295,6 +299,9 @@ func (a *attachment) onAck(ack wireAck) (progress bool, err error) {
 			return
 		}
 		s.out.credit = max(s.out.credit, ack.Credit)
+		if !a.ready {
+			a.credit = max(a.credit, ack.Credit) // it has overtaken the accept frame
+		}
 		progress = s.out.acked > before
 	})
 	return progress, err

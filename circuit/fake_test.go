@@ -183,6 +183,7 @@ type fakeCircuit struct {
 	*Circuit
 	at   *attachment
 	pipe *fakeStream
+	over *attachment // the latest whose stream has ended
 }
 
 // newFakeCircuit returns a circuit that is registered and owned, and not
@@ -211,6 +212,20 @@ func (f *fakeCircuit) attachFake(change func(s *state, a *attachment)) {
 		f.at.gen = s.gen
 		change(s, f.at)
 	})
+}
+
+// detachFake ends the attachment and its stream, unless that is done.
+func (f *fakeCircuit) detachFake(err error) {
+	f.at.end(err, transport.CodeClosed)
+	f.endFake(err)
+}
+
+// endFake ends the attachment's stream, unless that is done.
+func (f *fakeCircuit) endFake(err error) {
+	if f.over != f.at {
+		f.over = f.at
+		f.at.readEnded(err)
+	}
 }
 
 // acceptFake opens the circuit as one of the other side's.

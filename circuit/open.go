@@ -279,7 +279,10 @@ func (c *Circuit) resume(a *attachment, open *wireOpen) error {
 		case open.Generation <= s.gen && !planted(bugGenerationIgnored):
 			err = &Refusal{Code: refusedStale}
 		default:
-			s.leave(s.at, errSuperseded, transport.CodeSuperseded)
+			if s.leave(s.at, errSuperseded, transport.CodeSuperseded); s.lost {
+				err = &Refusal{Code: refusedGone} // it is not to be resumed
+				return
+			}
 			if s.fin == nil && !s.out.ack(open.Received) {
 				err = faultf("resumes after fragment %d, which was not sent", open.Received)
 				return

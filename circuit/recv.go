@@ -257,7 +257,7 @@ func (a *attachment) onAccept(body []byte) (err error) {
 func (s *state) open(a *attachment, credit uint64) {
 	a.ready, s.confirmed = true, true
 	if s.fin == nil {
-		s.out.credit = credit // what was given before, and lost with the connection, is in it
+		s.out.credit = max(credit, a.credit) // what was given before, and lost with the connection, is in it
 	}
 }
 

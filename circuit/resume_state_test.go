@@ -1,7 +1,6 @@
 package circuit
 
 import (
-	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -59,8 +58,7 @@ func TestNextConnectionComesWhileTheLastOneEnds(t *testing.T) {
 		next := newFakeConn()
 		l.Attach(next)
 		synctest.Wait()
-		c.at.end(transport.ErrLost, transport.CodeClosed) // and last
-		c.at.readEnded(transport.ErrLost)
+		c.detachFake(transport.ErrLost) // and last
 		time.Sleep(time.Second)
 		if st := c.State(); !st.Attached || st.Attachments != 2 {
 			t.Errorf("a second later the circuit is %v, with %d attachments", st, st.Attachments)
@@ -78,12 +76,9 @@ func TestEndOfStreamThatAnswersAnEarlierClose(t *testing.T) {
 			c.SendOneWay(&Fragment{})
 			c.Close()
 			synctest.Wait() // the fin is written
-			c.at.end(transport.ErrLost, transport.CodeClosed)
-			c.at.readEnded(transport.ErrLost)
+			c.detachFake(transport.ErrLost)
 			c.reattachFake(t, accepted, 1)
-			if !c.at.readDone {
-				c.at.readEnded(io.EOF) // before the fin is written again
-			}
+			c.endFake(io.EOF) // before the fin is written again
 			synctest.Wait()
 			if !c.s.released || c.s.faults != 0 || c.s.out.unacked() != 0 {
 				t.Errorf("released %v after %d faults, %d unacknowledged", c.s.released, c.s.faults, c.s.out.unacked())
@@ -127,8 +122,7 @@ func TestAcknowledgementOvertakesTheAccept(t *testing.T) {
 			if c.s.out.credit != early {
 				t.Errorf("generation %d: the credit is %d, and %d was given", gen, c.s.out.credit, early)
 			}
-			c.at.end(errors.New("lost"), transport.CodeClosed)
-			c.at.readEnded(transport.ErrLost)
+			c.detachFake(transport.ErrLost)
 			c.attachFake(func(s *state, a *attachment) {
 				a.handshake = c.openFrame(s)
 				s.take(a)
@@ -140,5 +134,6 @@ func TestAcknowledgementOvertakesTheAccept(t *testing.T) {
 		if c.s.out.credit != 1<<20 {
 			t.Errorf("the credit is %d, and %d was given", c.s.out.credit, 1<<20)
 		}
+		c.detachFake(transport.ErrLost)
 	})
 }

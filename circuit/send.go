@@ -144,7 +144,7 @@ func (a *attachment) nextWrite(s *state) (job write) {
 	case len(a.handshake) > 0:
 		job.buf, a.handshake = a.handshake, nil
 	case s.owesFin():
-		a.finSent = true
+		a.finSent, s.finTold = true, true
 		fin := wireFin{Last: s.out.last}
 		if s.closeWith != nil {
 			fin.Failed, fin.Reason = true, cut(s.closeWith.Error(), maxReason)

@@ -73,6 +73,7 @@ type state struct {
 	// The end.
 	closed    bool  // this side has closed
 	closeWith error // the reason given; nil: none
+	finTold   bool  // the other side has been told, on some attachment
 	fin       *wireFin
 	quiet     bool  // nobody has read for quietAfterEnd
 	cause     error // why the circuit ended; set once
@@ -110,7 +111,7 @@ func (s *state) wantsEOF() bool {
 
 // takesEOF reports whether the other side may end its direction now.
 func (s *state) takesEOF() bool {
-	return s.closed && (s.at.finSent || s.fin != nil) || s.fin != nil && s.at.eofAsked
+	return s.closed && (s.finTold || s.fin != nil) || s.fin != nil && s.at.eofAsked
 }
 
 // mayData reports whether data may be written now: before the other side has
