@@ -19,7 +19,15 @@ func lsCmd(a *app) *cobra.Command {
 		Short: "List the peers and circuits on a node",
 		Long: `List the peers that run on the node at ADDR, its connections, and its circuits
 with their counters and ages. It needs an entry in authorized_peers there
-without services, or with "ckt.node" among them.`,
+without services, or with "ckt.node" among them.
+
+A connection that is lost stays in the list while circuits wait for another:
+they and it are "detached". A circuit that has "ended" is listed while it has
+unread fragments. ATTACHMENTS counts the connections that have carried a
+circuit, REPLAYED the fragments that it has sent once more on a later one, and
+DUPLICATES those that have come twice and were dropped.
+
+The tables have the beginnings of some IDs; --json has all of them.`,
 		Example: "  peerctl ls build7:4242",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,10 +72,13 @@ type lsPeer struct {
 }
 
 type lsLink struct {
-	Node   string  `json:"node"`
-	Addr   string  `json:"addr"`
-	Age    float64 `json:"age_s"`
-	Dialed bool    `json:"dialed"`
+	Node     string  `json:"node"`
+	Addr     string  `json:"addr"`
+	Age      float64 `json:"age_s"`
+	Dialed   bool    `json:"dialed"`
+	State    string  `json:"state"`
+	For      float64 `json:"state_s,omitempty"` // how long it has been so; 0: not known
+	Circuits int     `json:"circuits"`
 }
 
 type lsCircuit struct {
@@ -78,12 +89,34 @@ type lsCircuit struct {
 	RemotePeerID  string  `json:"remote_peer"`
 	RemoteNode    string  `json:"remote_node"`
 	Age           float64 `json:"age_s"`
+	State         string  `json:"state"`
+	For           float64 `json:"state_s"`
+	Attachments   int     `json:"attachments"`
 	FragmentsSent int64   `json:"fragments_sent"`
 	FragmentsRcv  int64   `json:"fragments_received"`
 	BytesSent     int64   `json:"bytes_sent"`
 	BytesRcv      int64   `json:"bytes_received"`
 	Unacked       int     `json:"unacked"`
 	Unread        int     `json:"unread"`
+	Replayed      int64   `json:"replayed"`
+	Duplicates    int64   `json:"duplicates"`
+}
+
+// The states of connections and circuits, for people and programs.
+const (
+	stateOpen     = "open"
+	stateDetached = "detached" // waits for another connection
+	stateEnded    = "ended"    // has unread fragments
+)
+
+func stateOf(attached, ended bool) string {
+	switch {
+	case attached:
+		return stateOpen
+	case ended:
+		return stateEnded
+	}
+	return stateDetached
 }
 
 func newLsResult(ls peer.Listing) lsResult {
@@ -100,18 +133,37 @@ func newLsResult(ls peer.Listing) lsResult {
 		r.Peers = append(r.Peers, row)
 	}
 	for _, l := range ls.Links {
-		r.Links = append(r.Links, lsLink{Node: l.Node.String(), Addr: l.Addr, Age: age(l.Since), Dialed: l.Dialed})
+		r.Links = append(r.Links, newLsLink(l, age))
 	}
 	for _, c := range ls.Circuits {
-		r.Circuits = append(r.Circuits, lsCircuit{
-			CircuitID: c.CircuitID, Service: c.Service, PeerID: c.LocalPeerID,
-			RemoteService: c.RemoteService, RemotePeerID: c.RemotePeerID, RemoteNode: c.RemoteNode.String(),
-			Age:           age(c.Opened),
-			FragmentsSent: c.FragmentsSent, FragmentsRcv: c.FragmentsRcv,
-			BytesSent: c.BytesSent, BytesRcv: c.BytesRcv, Unacked: c.Unacked, Unread: c.Unread,
-		})
+		r.Circuits = append(r.Circuits, newLsCircuit(c, age))
 	}
 	return r
+}
+
+func newLsLink(l peer.LinkInfo, age func(time.Time) float64) lsLink {
+	row := lsLink{
+		Node: l.Node.String(), Addr: l.Addr, Age: age(l.Since), Dialed: l.Dialed,
+		State: stateOf(l.Attached, false), Circuits: l.Circuits,
+	}
+	switch {
+	case l.Attached:
+		row.For = row.Age
+	case !l.Lost.IsZero():
+		row.For = age(l.Lost)
+	}
+	return row
+}
+
+func newLsCircuit(c peer.CircuitInfo, age func(time.Time) float64) lsCircuit {
+	return lsCircuit{
+		CircuitID: c.CircuitID, Service: c.Service, PeerID: c.LocalPeerID,
+		RemoteService: c.RemoteService, RemotePeerID: c.RemotePeerID, RemoteNode: c.RemoteNode.String(),
+		Age: age(c.Opened), State: stateOf(c.Attached, c.Ended), For: age(c.Since), Attachments: c.Attachments,
+		FragmentsSent: c.FragmentsSent, FragmentsRcv: c.FragmentsRcv,
+		BytesSent: c.BytesSent, BytesRcv: c.BytesRcv, Unacked: c.Unacked, Unread: c.Unread,
+		Replayed: c.Replayed, Duplicates: c.Duplicates,
+	}
 }
 
 func (r lsResult) text(w io.Writer) error {
@@ -121,21 +173,43 @@ func (r lsResult) text(w io.Writer) error {
 	for _, p := range r.Peers {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", plain(p.PeerID), plain(p.Service), short(p.Age), p.Circuits, cmp.Or(p.StartedBy, "itself"))
 	}
-	fmt.Fprintln(t, "\nCONNECTED NODE\tADDRESS\tAGE\tDIALLED BY")
+	fmt.Fprintln(t, "\nCONNECTED NODE\tADDRESS\tAGE\tDIALLED BY\tSTATE\tCIRCUITS")
 	for _, l := range r.Links {
 		dialler := "the other"
 		if l.Dialed {
 			dialler = "this one"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Node, plain(l.Addr), short(l.Age), dialler)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\n", l.Node, plain(l.Addr), short(l.Age), dialler, since(l.State, l.For), l.Circuits)
 	}
-	fmt.Fprintln(t, "\nCIRCUIT\tSERVICE\tPEER\tWITH\tON NODE\tAGE\tSENT\tRECEIVED\tUNACKED\tUNREAD")
+	fmt.Fprintln(t, "\nCIRCUIT\tSERVICE\tPEER\tWITH\tON NODE\tAGE\tSTATE")
 	for _, c := range r.Circuits {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d (%s)\t%d (%s)\t%d\t%d\n",
-			plain(c.CircuitID), plain(c.Service), plain(c.PeerID), plain(c.RemoteService), c.RemoteNode, short(c.Age),
-			c.FragmentsSent, size(c.BytesSent), c.FragmentsRcv, size(c.BytesRcv), c.Unacked, c.Unread)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", brief(c.CircuitID), plain(c.Service), brief(c.PeerID),
+			plain(c.RemoteService), brief(c.RemoteNode), short(c.Age), since(c.State, c.For))
+	}
+	if len(r.Circuits) == 0 {
+		return t.Flush()
+	}
+	fmt.Fprintln(t, "\nCIRCUIT\tSENT\tRECEIVED\tUNACKED\tUNREAD\tATTACHMENTS\tREPLAYED\tDUPLICATES")
+	for _, c := range r.Circuits {
+		fmt.Fprintf(t, "%s\t%d (%s)\t%d (%s)\t%d\t%d\t%d\t%d\t%d\n", brief(c.CircuitID), c.FragmentsSent, size(c.BytesSent),
+			c.FragmentsRcv, size(c.BytesRcv), c.Unacked, c.Unread, c.Attachments, c.Replayed, c.Duplicates)
 	}
 	return t.Flush()
+}
+
+// brief is the beginning of an ID, which is enough to find its row in the
+// other tables.
+func brief(id string) string {
+	const enough = 8
+	return plain(id[:min(len(id), enough)])
+}
+
+// since says how long what is not as it should be has been so.
+func since(state string, seconds float64) string {
+	if state == stateOpen || seconds == 0 {
+		return state
+	}
+	return state + " " + short(seconds)
 }
 
 // short prints an age in its two largest units: 12s, 3m04s, 5h07m, 12d3h.
