@@ -24,6 +24,23 @@ func TestLossyPath(t *testing.T) {
 	}
 }
 
+// Long packets vanish on the way to either side, or are refused here.
+func TestNarrowPath(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string][2]int{"there": {1500, 1300}, "back": {1300, 1500}, "both": {1280, 1280}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dialler, acceptor, a, b := apart(t)
+			a.SetMTU(at[0])
+			b.SetMTU(at[1])
+			p := acceptor.Start("-count", "500", "-size", "16384")
+			d := dialler.Start("-count", "500", "-size", "16384", "-dial", p.URL)
+			compare(t, d, p)
+			neverLost(t, d, p)
+		})
+	}
+}
+
 // A path that is slow is no path that is lost: about 1 MB each way at 1
 // Mbit/s.
 func TestSlowPath(t *testing.T) {

@@ -2,28 +2,24 @@ package couriertest
 
 import (
 	"context"
-	"time"
+	"errors"
+
+	"ckt.local/circuit"
 )
 
 // restarted reports whether a circuit was lost because the process at its
 // other end is another one now.
-func restarted(error) bool { return false }
+func restarted(end error) bool { return errors.Is(end, circuit.ErrPeerRestarted) }
 
 // watch reports the circuit's states.
-func (r *run) watch(context.Context) {}
+func (r *run) watch(ctx context.Context) {
+	for s := range r.c.States(ctx) {
+		r.report.event(Event{Kind: State, Attached: s.Attached, Attachments: s.Attachments, Text: s.String()})
+	}
+}
 
 // deliver waits until everything sent has been acknowledged.
 func (r *run) deliver(ctx context.Context) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for r.c.Stats().Unacked > 0 {
-		select {
-		case <-tick.C:
-		case <-r.c.Context.Done():
-			return context.Cause(r.c.Context)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	_, err := r.c.Flush(ctx)
+	return err
 }

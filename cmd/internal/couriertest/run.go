@@ -59,7 +59,8 @@ func (r *run) run(ctx context.Context) (done bool) {
 // conclude reports how the circuit has ended.
 func (r *run) conclude(end error) (done bool) {
 	stats := r.c.Stats()
-	e := Event{Peer: r.peer, Sent: r.sent.Load(), Received: r.received.Load(), Unacked: stats.Unacked, Duplicates: stats.Duplicates}
+	e := Event{Peer: r.peer, Sent: r.sent.Load(), Received: r.received.Load(), Unacked: stats.Unacked,
+		Attachments: stats.Attachments, Replayed: stats.Replayed, Duplicates: stats.Duplicates}
 	select {
 	case <-r.ended:
 		e.Kind = Done

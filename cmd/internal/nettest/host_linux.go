@@ -151,6 +151,16 @@ func (h *Host) Plug() {
 	h.must("plug", h.run(func() error { return setUp(device, true) }))
 }
 
+// SetMTU sets how long a packet may be at the host's end of the cable. What
+// arrives and is longer is dropped, and nobody is told: if only one end is
+// changed, the path swallows the other's long packets.
+func (h *Host) SetMTU(bytes int) {
+	h.t.Helper()
+	h.must("mtu", h.run(func() error {
+		return requestRoute(syscall.RTM_NEWLINK, 0, ifinfo(0, 0, 0), attrText(iflaIfname, device), attrNative(iflaMTU, uint32(bytes)))
+	}))
+}
+
 // Received is how many bytes have come out of the cable, with all headers.
 func (h *Host) Received() int64 {
 	h.t.Helper()
@@ -169,6 +179,7 @@ func (h *Host) Received() int64 {
 
 const (
 	iflaIfname     = 3
+	iflaMTU        = 4
 	iflaLinkinfo   = 18
 	iflaNetNsFd    = 28
 	iflaGSOMaxSegs = 40

@@ -69,6 +69,18 @@ func TestShapeBoundsTheRate(t *testing.T) {
 	}
 }
 
+func TestSetMTUSwallowsLongPackets(t *testing.T) {
+	a, b := Pair(t)
+	from, to := listen(t, a), listen(t, b)
+	b.SetMTU(1300)
+	for size, want := range map[int]int{1300 - 28: 10, 1400: 0} {
+		send(t, from, b, size, 10)
+		if n, _ := count(t, to, 200*time.Millisecond); n != want {
+			t.Errorf("of 10 packets with %d bytes, %d came through, want %d", size, n, want)
+		}
+	}
+}
+
 func TestUnplugAndSetAddr(t *testing.T) {
 	a, b := Pair(t)
 	from, to := listen(t, a), listen(t, b)
