@@ -136,17 +136,6 @@ func (c *Circuit) isOpen() bool {
 	return c.s.owned && !c.s.ended
 }
 
-// pending is how many fragments the other side has not acknowledged and this
-// side still tries to deliver.
-func (c *Circuit) pending() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.s.released || c.s.fin != nil {
-		return 0
-	}
-	return c.s.out.unacked()
-}
-
 // giveUp ends a closed circuit whose other side does not take what was sent.
 func (c *Circuit) giveUp() { c.lose(ErrClosed) }
 

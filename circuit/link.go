@@ -174,14 +174,10 @@ func (l *Link) Shutdown(ctx context.Context, reason error) error {
 	case <-l.ctx.Done():
 	case <-ctx.Done():
 	}
-	unacked := 0
-	for _, c := range l.snapshot() {
-		unacked += c.pending()
-	}
-	l.end(transport.ErrClosed)
+	l.end(transport.ErrClosed) // counts what it drops
 	l.Wait()
-	if unacked += l.dropped; unacked > 0 {
-		return &LostError{Unacked: unacked, Cause: cmp.Or(context.Cause(ctx), context.Cause(l.ctx))}
+	if l.dropped > 0 {
+		return &LostError{Unacked: l.dropped, Cause: cmp.Or(context.Cause(ctx), context.Cause(l.ctx))}
 	}
 	return nil
 }

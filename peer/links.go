@@ -21,7 +21,7 @@ import (
 // links knows the other processes that a node has to do with.
 type links struct {
 	mu     sync.Mutex // guards all of it, and is never held across a wait
-	closed bool
+	closed bool // no more of them; those there are may still be connected anew
 	byProc map[proc]*link
 	loops  []*link // the ends of the connection to this node itself
 }
@@ -67,8 +67,11 @@ func (n *Node) adopt(conn transport.Conn, addr string) (*link, error) {
 	for _, g := range gone {
 		g.Restarted()
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		l.Attach(conn) // nothing, if it has conn already
+	case errors.Is(err, ErrNodeClosed):
+		conn.Close(transport.CodeClosed, ErrNodeClosed.Error())
 	}
 	return l, err
 }
@@ -79,9 +82,6 @@ func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, e
 	ls := &n.links
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if ls.closed {
-		return nil, nil, ErrNodeClosed // the endpoint closes conn with itself
-	}
 	p := procOf(conn)
 	at := addrText(conn.Info().RemoteAddr)
 	for q, old := range ls.byProc {
@@ -95,6 +95,8 @@ func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, e
 		return nil, gone, context.Cause(conn.Context())
 	case l != nil && l.Context().Err() != nil:
 		return nil, gone, context.Cause(l.Context())
+	case l == nil && ls.closed:
+		return nil, gone, ErrNodeClosed
 	case l == nil:
 		l = &link{names: make(map[string]bool)}
 		l.Link = n.hub.Link(conn, func(ctx context.Context) error { return n.redial(ctx, l) })
@@ -138,7 +140,7 @@ func (n *Node) watch(p proc, l *link) {
 
 func (n *Node) acceptConns() {
 	for {
-		conn, err := n.endpoint.Accept(n.ctx)
+		conn, err := n.endpoint.Accept(context.Background()) // until the endpoint is closed
 		if err != nil {
 			if n.ctx.Err() == nil {
 				n.log.Error("accepts no more connections", "err", err)
