@@ -97,17 +97,18 @@ func (c *campaign) child(seed uint64) summary {
 	err := cmd.Run()
 	o, told := parseResult(stdout.String())
 	o.Seed = seed
-	if !told || err != nil && len(o.Errors) == 0 {
+	if !told || err != nil && len(o.Errors) == 0 || ctx.Err() != nil {
 		o.Errors = append(o.Errors, fmt.Sprintf("the process has died (%v):\n%s\n%s",
 			err, cut(stderr.String()), cut(stdout.String())))
 	}
 	return o
 }
 
-// parseResult finds the summary in what a child has said.
+// parseResult finds the last summary in what a child has said.
 func parseResult(out string) (o summary, told bool) {
 	for line := range strings.Lines(out) {
 		if text, ok := strings.CutPrefix(line, resultMark); ok {
+			o = summary{}
 			told = json.Unmarshal([]byte(text), &o) == nil
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"ckt.local/transport/simnet"
 )
 
 // What is promised of a network that works again, in simulated time.
@@ -27,10 +25,9 @@ type span struct{ from, to time.Duration }
 type contact struct {
 	w     *world
 	pair  pair
-	cuts  [2]int // that hold now, from a to b and back
-	rough int    // bad links that hold now
-	link  *simnet.Link
-	limit time.Duration // for the first fragment of the next span
+	cuts  [2]int        // that hold now, from a to b and back
+	bad   []fault       // bad links that hold now; the last one counts
+	limit time.Duration // that a move has raised, until a span was as long as that
 
 	clean   bool // guarded by world.mu, as are the spans
 	since   time.Duration
@@ -52,13 +49,22 @@ func (c *contact) update(change func()) {
 		} else {
 			c.w.sim.Heal(from, to)
 		}
-		if c.link != nil && c.rough > 0 {
-			c.w.sim.Network.SetLink(from.Addr(), to.Addr(), *c.link)
+		if n := len(c.bad); n > 0 {
+			c.w.sim.Network.SetLink(from.Addr(), to.Addr(), c.bad[n-1].link)
 		} else {
 			c.w.sim.Network.ResetLink(from.Addr(), to.Addr())
 		}
 	}
-	c.setClean(c.cuts == [2]int{} && c.rough == 0 && a.life != nil && b.life != nil)
+	c.setClean(c.cuts == [2]int{} && len(c.bad) == 0 && a.life != nil && b.life != nil)
+}
+
+// improve ends a bad link. What waits in its queues is lost: else the good one
+// would have to wait for that.
+func (c *contact) improve(f fault) {
+	c.bad = slices.DeleteFunc(c.bad, func(b fault) bool { return b == f })
+	a, b := c.w.hosts[c.pair.a].SimHost, c.w.hosts[c.pair.b].SimHost
+	c.w.sim.Partition(a, b)
+	c.w.sim.Rejoin(a, b)
 }
 
 func (c *contact) setClean(clean bool) {
@@ -70,6 +76,9 @@ func (c *contact) setClean(clean bool) {
 	now := c.w.now()
 	c.clean = clean
 	if !clean {
+		if now-c.since >= c.limit {
+			c.limit = 0
+		}
 		c.spans = append(c.spans, span{c.since, now})
 		c.unprobe()
 		return
@@ -78,15 +87,15 @@ func (c *contact) setClean(clean bool) {
 	ctx, cancel := context.WithCancel(c.w.ctx)
 	c.unprobe = cancel
 	limit := max(c.limit, healLimit)
-	c.limit = 0
 	c.w.probes.Go(func() { c.probe(ctx, limit) })
 }
 
-// interrupt ends a span and begins the next one: something has happened that
-// takes no time.
+// interrupt ends a span and begins the next one, because one of the two has
+// another address now.
 func (c *contact) interrupt() {
 	was := c.clean
 	c.setClean(false)
+	c.limit = moveLimit
 	c.setClean(was)
 }
 
@@ -142,11 +151,18 @@ func (c *contact) probe(ctx context.Context, limit time.Duration) {
 	}
 }
 
-// hopes returns what waits to arrive, and could.
+// hopes returns what waits to arrive, and could: not where the reader holds it
+// up, nor where a fragment may take longer than the limit by its size.
 func (c *contact) hopes() []hope {
+	if c.w.plan.circuit.NoResume {
+		return nil
+	}
 	var hopes []hope
 	for _, h := range c.flows() {
 		from, to := h.from.c.Stats(), h.to.c.Stats()
+		if plan := h.from.known(); plan == nil || plan.flows[h.from.side].size == large {
+			continue
+		}
 		if from.FragmentsSent > to.FragmentsRcv && to.Unread == 0 {
 			h.had = to.FragmentsRcv
 			hopes = append(hopes, h)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"ckt.local/circuit"
 	"ckt.local/transport/simnet"
 )
 
@@ -35,16 +36,11 @@ func (d dice) spread(low, high time.Duration) time.Duration {
 // newPlan draws the plan of a seed.
 func newPlan(seed uint64) plan {
 	d := newDice(seed, 1)
-	p := plan{seed: seed, hosts: 2, linger: 2 * time.Minute}
+	p := plan{seed: seed, hosts: 2}
 	if d.chance(0.4) {
 		p.hosts = 3 + d.IntN(3)
 	}
-	if d.chance(0.5) {
-		p.linger = d.between(20*time.Second, 90*time.Second)
-	}
-	if d.chance(0.4) {
-		p.window = int(d.magnitude(2<<10, 256<<10))
-	}
+	p.circuit = drawConfig(newDice(seed, 5))
 	p.link.Latency = d.spread(time.Millisecond, 150*time.Millisecond)
 	if d.chance(0.5) {
 		p.link.Jitter = d.spread(time.Millisecond, 40*time.Millisecond)
@@ -69,6 +65,25 @@ func newPlan(seed uint64) plan {
 	return p
 }
 
+// drawConfig draws what the circuits of a world are to be like.
+func drawConfig(d dice) circuit.Config {
+	cfg := circuit.Config{Linger: 2 * time.Minute}
+	if d.chance(0.5) {
+		cfg.Linger = d.between(20*time.Second, 90*time.Second)
+	}
+	if d.chance(0.4) {
+		cfg.Window = int(d.magnitude(2<<10, 256<<10))
+	}
+	if d.chance(0.2) {
+		cfg.MaxWindow = int(d.magnitude(1<<10, 1<<20))
+	}
+	if d.chance(0.2) {
+		cfg.Budget = int64(d.magnitude(1, 1<<20))
+	}
+	cfg.NoResume = d.chance(0.03)
+	return cfg
+}
+
 // A faultDraw is one kind of fault, how often it comes and how it is drawn.
 type faultDraw struct {
 	weight int
@@ -88,7 +103,8 @@ func faultDraws() []faultDraw {
 		}},
 		{1, func(d dice, p *plan) fault {
 			l := p.link
-			l.Bandwidth, l.Queue = int64(d.magnitude(4<<10, 256<<10)), int(d.magnitude(8<<10, 128<<10))
+			l.Bandwidth = int64(d.magnitude(16<<10, 256<<10))
+			l.Queue = int(float64(l.Bandwidth) * d.magnitude(0.2, 2))
 			return fault{kind: faultNarrow, lasts: d.spread(time.Second, 40*time.Second), link: l}
 		}},
 		{2, func(d dice, p *plan) fault {
@@ -111,7 +127,7 @@ func outage(d dice, p *plan) time.Duration {
 	case n < 9:
 		return d.between(5*time.Second, 70*time.Second)
 	}
-	return p.linger + d.between(2*time.Second, 30*time.Second)
+	return p.circuit.Linger + d.between(2*time.Second, 30*time.Second)
 }
 
 // roughLink draws a link that loses, delays, repeats and damages.
@@ -228,6 +244,9 @@ func drawFlow(d dice, most int64, span time.Duration) flowPlan {
 	}
 	if d.chance(0.7) {
 		f.gap = time.Duration(float64(span) * d.magnitude(0.01, 1) / float64(f.fragments))
+	}
+	if d.chance(0.2) {
+		f.flushEvery = 1 + d.Int64N(20)
 	}
 	if d.chance(0.2) {
 		f.errEvery = 1 + d.Int64N(10)

@@ -37,7 +37,7 @@ type end struct {
 	floor    int64 // at least so many of sent are acknowledged
 	atDeath  int64 // what had arrived when the process was killed; -1: it was not
 	cause    error
-	endedAt  time.Duration
+	endedAt  time.Duration // when the cause was there; the Context may end later
 }
 
 func (e *end) String() string {
@@ -72,12 +72,13 @@ func (e *end) run() {
 	defer close(e.over)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(e.watch)
+	wg.Go(e.watchStates)
 	if plan := e.learn(); plan != nil {
 		e.checkGotAll()
 		wg.Go(func() { e.write(plan) })
 		wg.Go(func() { e.finish(plan) })
 	}
-	wg.Go(e.watch)
 	e.readAll()
 }
 
@@ -119,9 +120,35 @@ func (e *end) watch() {
 	<-e.c.Context.Done()
 	cause := context.Cause(e.c.Context)
 	e.mu.Lock()
-	e.cause, e.endedAt = cause, e.w.now()
+	e.cause = cause
 	e.mu.Unlock()
 	e.w.logf("%v: ends: %v", e, cause)
+}
+
+// watchStates holds what the circuit says of its attachments to what they are:
+// they count upwards, and the last word is the end.
+func (e *end) watchStates() {
+	var last circuit.State
+	for st := range e.c.States(context.Background()) {
+		switch {
+		case last.Ended:
+			e.w.failf("%v: is %v after its end", e, st)
+		case st.Attachments < last.Attachments, st.Since.Before(last.Since):
+			e.w.failf("%v: is %+v after %+v", e, st, last)
+		case st.Attached == (st.Cause != nil), st.Ended && st.Attached:
+			e.w.failf("%v: the state is %+v", e, st)
+		}
+		if st.Attached != last.Attached || st.Ended {
+			e.w.logf("%v: %v, attachment %d", e, st, st.Attachments)
+		}
+		last = st
+	}
+	e.mu.Lock()
+	e.endedAt = e.w.now()
+	e.mu.Unlock()
+	if cause := context.Cause(e.c.Context); !last.Ended || cause != nil && last.Cause != cause {
+		e.w.failf("%v: the last state is %v, the cause %v", e, last, cause)
+	}
 }
 
 // readAll takes what comes in the way that the plan wants.

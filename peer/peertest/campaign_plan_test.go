@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ckt.local/circuit"
 	"ckt.local/transport/simnet"
 )
 
@@ -12,8 +13,7 @@ import (
 type plan struct {
 	seed     uint64
 	hosts    int
-	linger   time.Duration
-	window   int         // of circuits; 0: the default
+	circuit  circuit.Config
 	link     simnet.Link // between any two hosts in calm times
 	nat      simnet.NATConfig
 	behind   int // the host behind a NAT; -1: none
@@ -41,6 +41,7 @@ type flowPlan struct {
 	size          sizeClass
 	gap           time.Duration // mean time between fragments
 	send          sendMode
+	flushEvery    int64         // after so many fragments it waits for their acknowledgement; 0: never
 	errEvery      int64         // every so manieth fragment carries Err; 0: none
 	fragmentsLoop bool          // the receiver ranges over Fragments; else it selects on Reads and Errors
 	readGap       time.Duration // the receiver takes so long for a fragment

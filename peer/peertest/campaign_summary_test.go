@@ -6,17 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"ckt.local/circuit"
 )
-
-// resumes says that circuits outlive their connections.
-const resumes = false
-
-// circuitConfig is the configuration of the circuits of a world.
-func (w *world) circuitConfig() circuit.Config {
-	return circuit.Config{Window: w.plan.window}
-}
 
 // A summary is what has come of one seed, or of many.
 type summary struct {
@@ -27,6 +17,8 @@ type summary struct {
 	Seeds, Failed                         int
 	Circuits, NotOpened, Lost             int
 	Fragments, Bytes                      int64
+	Attachments, Flushes                  int
+	Replayed, Duplicates                  int64 // fragments
 	Faults                                map[string]int
 	Heals                                 int           // waits for a mended network
 	HealLag, MoveLag, RestartLag, Settled time.Duration // the longest ones
@@ -57,6 +49,10 @@ func (s *summary) add(o summary) {
 	s.Lost += o.Lost
 	s.Fragments += o.Fragments
 	s.Bytes += o.Bytes
+	s.Attachments += o.Attachments
+	s.Flushes += o.Flushes
+	s.Replayed += o.Replayed
+	s.Duplicates += o.Duplicates
 	if s.Faults == nil {
 		s.Faults = make(map[string]int)
 	}
@@ -79,6 +75,8 @@ func (s *summary) String() string {
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 	fmt.Fprintf(&b, "%d seeds, %d failed: %d circuits, %d ends lost, %d not opened; %d fragments, %d bytes\n",
 		s.Seeds, s.Failed, s.Circuits, s.Lost, s.NotOpened, s.Fragments, s.Bytes)
+	fmt.Fprintf(&b, "%d attachments, %d fragments sent again, %d came twice and were dropped, %d flushes\n",
+		s.Attachments, s.Replayed, s.Duplicates, s.Flushes)
 	fmt.Fprintf(&b, "faults:")
 	for _, kind := range slices.Sorted(maps.Keys(s.Faults)) {
 		fmt.Fprintf(&b, " %s %d,", kind, s.Faults[kind])

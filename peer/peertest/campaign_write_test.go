@@ -24,6 +24,9 @@ func (e *end) write(plan *circuitPlan) {
 			e.checkCause("Send", err)
 			return
 		}
+		if fp.flushEvery > 0 && serial%fp.flushEvery == 0 {
+			e.flush(d)
+		}
 	}
 	close(e.wrote)
 }
@@ -114,5 +117,30 @@ func (e *end) await(done <-chan struct{}) {
 	select {
 	case <-done:
 	case <-e.c.Context.Done():
+	}
+}
+
+// flush waits until the other side has what was sent, or for a time, and holds
+// the answer to what is there.
+func (e *end) flush(d dice) {
+	sent := e.sentNow()
+	ctx, cancel := context.WithTimeout(e.life.ctx, d.spread(10*time.Millisecond, 20*time.Second))
+	defer cancel()
+	unacked, err := e.c.Flush(ctx)
+	other := e.m.end(1 - e.side)
+	switch {
+	case (err == nil) != (unacked == 0):
+		e.w.failf("%v: Flush says %d and %v", e, unacked, err)
+	case err != nil && !errors.Is(err, context.DeadlineExceeded):
+		e.checkCause("Flush", err)
+	}
+	e.w.count(func(s *summary) { s.Flushes++ })
+	if other == nil {
+		return
+	}
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	if got := other.received(); got < sent-int64(unacked) {
+		e.w.failf("%v: Flush says that %d of %d are not acknowledged, and %d have arrived", e, unacked, sent, got)
 	}
 }
