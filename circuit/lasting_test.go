@@ -142,7 +142,7 @@ func (p *lasting) outage(d time.Duration) {
 }
 
 // ends opens a circuit from a to b, or from b to a, and returns a's end first.
-func (p *lasting) ends(t *testing.T, fromB bool) (a, b *circuit.Circuit) {
+func (p *simPair) ends(t *testing.T, fromB bool) (a, b *circuit.Circuit) {
 	t.Helper()
 	if !fromB {
 		return p.openCircuit(t, nil)
