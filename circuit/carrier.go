@@ -99,10 +99,13 @@ func (car *carrier) remove(a *attachment) {
 	delete(car.streams, a.stream.ID())
 }
 
+// busy reports whether a circuit is attached, or waits for the other side to
+// attach it.
 func (car *carrier) busy() bool {
 	car.mu.Lock()
-	defer car.mu.Unlock()
-	return len(car.streams) > 0
+	attached := len(car.streams) > 0
+	car.mu.Unlock()
+	return attached || car.link.awaited()
 }
 
 // resume attaches the circuits that this side has opened, and then tells the
@@ -111,6 +114,7 @@ func (car *carrier) resume() {
 	if car.seq == 1 {
 		return // there were none before
 	}
+	signal(car.control.watch) // also for those that the other side has to attach
 	var ids [][16]byte
 	for _, c := range car.link.snapshot() {
 		if c.resumable() {

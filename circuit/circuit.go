@@ -19,8 +19,9 @@ type Circuit struct {
 	// It is closed with Reads.
 	Errors <-chan *Fragment
 
-	// Context ends after the last fragment was read, or 5 s after the other
-	// side's close or loss if nobody reads, or at once when this side closes.
+	// Context ends after the last fragment was read, or 5 s after the last one
+	// has come if the other side has closed and nobody reads, or 5 s after the
+	// loss, or at once when this side closes.
 	// [context.Cause] says why: [ErrClosed], [ErrRemoteClosed], a
 	// [RemoteError], or a [LostError].
 	//

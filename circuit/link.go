@@ -259,6 +259,13 @@ func (l *Link) register(c *Circuit) error {
 	return nil
 }
 
+// awaited reports whether there are circuits.
+func (l *Link) awaited() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live > 0
+}
+
 // forget is called once for each registered circuit, when nothing more is to
 // be said about it between the two sides.
 func (l *Link) forget(c *Circuit, dropped int) {

@@ -22,6 +22,8 @@ const (
 	frameAck      transport.FrameType = 0x11
 	framePing     transport.FrameType = 0x12
 	framePong     transport.FrameType = 0x13
+	frameResumed  transport.FrameType = 0x14
+	frameYield    transport.FrameType = 0x15
 	frameOpen     transport.FrameType = 0x20
 	frameAccept   transport.FrameType = 0x21
 	frameRefuse   transport.FrameType = 0x22
@@ -67,6 +69,23 @@ func settingsFrame(window, payload uint64) []byte {
 	return newTuple(4).uint(window).uint(payload).uint(0).uint(0).in(frameSettings)
 }
 
+// lastingFrame is settings of circuits that outlive their connections.
+func lastingFrame() []byte {
+	return newTuple(4).uint(1 << 20).uint(1 << 20).uint(0).uint(120_000).in(frameSettings)
+}
+
+func resumedFrame(more bool, ids ...circuit.ID) []byte {
+	b := newTuple(2).array(uint32(len(ids)))
+	for _, id := range ids {
+		b = b.bin(id)
+	}
+	return b.bool(more).in(frameResumed)
+}
+
+func yieldFrame(stream, from, to uint64) []byte {
+	return newTuple(3).uint(stream).uint(from).uint(to).in(frameYield)
+}
+
 func pingFrame(nonce uint64) []byte { return newTuple(2).uint(nonce).data(nil).in(framePing) }
 
 func ackFrame(stream, received, credit uint64) []byte {
@@ -92,6 +111,7 @@ func refuseFrame(code uint64) []byte { return newTuple(2).uint(code).str("no").i
 type opening struct {
 	id, from, to           circuit.ID // from is a seed
 	generation, received   uint64
+	credit                 uint64 // of one that resumes
 	fromService, toService string
 	first, resume          bool
 }
@@ -101,7 +121,7 @@ func newOpening() opening {
 }
 
 func (o opening) frame() []byte {
-	return newTuple(11).bin(o.id).uint(o.generation).bool(o.resume).uint(o.received).uint(0).bin(o.from).str(o.fromService).
+	return newTuple(11).bin(o.id).uint(o.generation).bool(o.resume).uint(o.received).uint(o.credit).bin(o.from).str(o.fromService).
 		bin(o.to).str(o.toService).bool(o.first).uint(0).in(frameOpen)
 }
 

@@ -109,7 +109,7 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 		}
 		return measure()
 	}
-	cycles(20_000) // pools, maps and the runtime's own tables have their size now
+	cycles(80_000) // pools, maps and the runtime's own tables have their size now
 	before := settled()
 	cycles(100_000)
 	after := settled()

@@ -8,7 +8,8 @@ import (
 
 const (
 	// quietAfterEnd is how long the Context outlives the other side's close
-	// while fragments are unread and nobody reads.
+	// while fragments are unread and nobody reads. It does so only once all of
+	// them are here: until then nobody knows whether the close is a clean one.
 	quietAfterEnd = 5 * time.Second
 
 	// keepUnread is how long fragments can be read after that.
@@ -127,7 +128,7 @@ func (s *state) endOf() error {
 		return fmt.Errorf("%w: %w", ErrClosed, s.closeWith)
 	case s.closed:
 		return ErrClosed
-	case s.fin != nil && (s.quiet || s.hasAll()):
+	case s.hasAll():
 		return s.finCause()
 	case s.lost:
 		if _, ok := errors.AsType[*RefusedError](s.lostBy); ok || s.lostBy == ErrOpenTimeout {
