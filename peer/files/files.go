@@ -119,23 +119,20 @@ func (r *receiver) serve(ctx context.Context, newCircuitCh <-chan *circuit.Circu
 	}
 }
 
-// maxIdle is how long a sender may send nothing before it counts as gone. One
-// that waits for this side's disk or credit is not idle: it has sent.
-const maxIdle = 2 * time.Minute
-
 // receive owns c until it ends, and with it what was half received.
 func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 	defer c.Close()
 	in := incoming{root: r.root, temps: r.temps, maxSize: r.maxSize}
 	defer in.discard()
 	// Who sends nothing must not keep the files of others waiting.
-	idle := time.AfterFunc(maxIdle, func() { c.CloseWith(errIdle) })
-	defer idle.Stop()
+	idle := &idle{c: c}
+	idle.start()
+	defer idle.stop()
 	for f, err := range c.Fragments(ctx) {
 		if f == nil || err != nil {
 			return // the sender is gone, or has given up
 		}
-		idle.Stop()
+		idle.stop()
 		if !in.begun && r.slots != nil {
 			select {
 			case r.slots <- struct{}{}:
@@ -158,6 +155,6 @@ func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 			_ = c.Send(ctx, in.receipt())
 			return
 		}
-		idle.Reset(maxIdle)
+		idle.start()
 	}
 }

@@ -26,18 +26,33 @@ type PushOptions struct {
 	Into string
 
 	// OpenTimeout bounds the wait for the receiver's yes to each circuit.
-	// Default: that of package peer, 10 s.
+	// Default 10 s; negative: for ever.
 	OpenTimeout time.Duration
+
+	// Linger is how long a connection that is lost after the receiver's first
+	// answer is waited for when a circuit is to be opened. The circuits that
+	// are open wait as Config.Circuit.Linger of the node says. Default 2 min,
+	// negative: not at all.
+	Linger time.Duration
 
 	// StallTimeout is how long nothing of the push may move before it is
 	// given up. What is under way, at most 1 MiB of each file, gives a second
 	// more for each 32 KiB, and files sent whole a second for each 16 MiB, to
-	// bring them to the receiver's disk. Default 30 s; negative: for ever.
+	// bring them to the receiver's disk. Time without a connection does not
+	// count, once it is noticed, which takes up to 6 s. Default 30 s;
+	// negative: for ever.
 	StallTimeout time.Duration
 
 	// Progress is told after each step how far the push has come. It is
 	// called from several goroutines at once.
 	Progress func(Progress)
+
+	// Opened is told of each circuit when it is open, to see what becomes of
+	// it. Waiting is told why a circuit could not be opened for want of a
+	// connection, before that is tried again. They are called from several
+	// goroutines at once; what they keep waiting is the push.
+	Opened  func(*circuit.Circuit)
+	Waiting func(error)
 }
 
 // Progress is how far a push has come. What has failed counts as done.
@@ -60,7 +75,7 @@ type Report struct {
 // at peerURL, one circuit for each, and returns when all of it is verified
 // there. The files get the permission bits and modification times they have
 // here. The receiver is spoken to before anything is sent, and so if there is
-// nothing to send, too.
+// nothing to send, too. A connection that is lost under way is waited for.
 //
 // What goes wrong with one file is in the report and does not stop the
 // others. The error is for what stops the push: path is neither a directory
@@ -207,37 +222,15 @@ func (e *stopError) Unwrap() error { return e.err }
 // greet makes sure that a receiver is there, speaks the protocol, and has the
 // directory that everything goes to. Its error stops the push.
 func (p *pusher) greet(ctx context.Context) error {
-	c, err := p.dial(meta{path: cmp.Or(p.opts.Into, rootPath), dir: true, anyMode: true})
+	there := meta{path: cmp.Or(p.opts.Into, rootPath), dir: true, anyMode: true}
+	c, err := p.dial(there, cmp.Or(p.opts.OpenTimeout, defaultOpenTimeout))
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer p.close(c)
 	_, err = p.answer(ctx, c)
 	if stopped, ok := errors.AsType[*stopError](err); ok {
 		return stopped.err
 	}
 	return err
-}
-
-func (p *pusher) dial(m meta) (*circuit.Circuit, error) {
-	defer p.watch.openingNow()()
-	c, _, err := p.lp.NewCircuitToPeerURL(p.url, m.fragment(), p.opts.OpenTimeout)
-	return c, err
-}
-
-// open opens the circuit for m. What the first fragment breaks is the file's
-// fault; everything else stops the push.
-func (p *pusher) open(m meta) (*circuit.Circuit, error) {
-	m.path = below(p.opts.Into, m.path)
-	if err := CheckPath(m.path); err != nil {
-		return nil, err
-	}
-	c, err := p.dial(m)
-	if err == nil {
-		return c, nil
-	}
-	if _, ok := errors.AsType[*circuit.LimitError](err); ok {
-		return nil, err
-	}
-	return nil, &stopError{err: err}
 }

@@ -18,11 +18,11 @@ import (
 // many bytes of the file it has told the progress of.
 func (p *pusher) send(ctx context.Context, m meta, buf []byte) (int64, error) {
 	if m.dir {
-		c, err := p.open(m)
+		c, err := p.open(ctx, m)
 		if err != nil {
 			return 0, err
 		}
-		defer c.Close()
+		defer p.close(c)
 		_, err = p.answer(ctx, c)
 		return 0, err
 	}
@@ -40,11 +40,11 @@ func (p *pusher) send(ctx context.Context, m meta, buf []byte) (int64, error) {
 		return 0, ErrChanged
 	}
 	now := metaOf(m.path, info)
-	c, err := p.open(now)
+	c, err := p.open(ctx, now)
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer p.close(c)
 	s := &sending{p: p, c: c, f: f, meta: now, buf: buf}
 	err = s.run(ctx)
 	return s.sent, err

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"ckt.local/circuit"
 )
 
 // The slowest disk and path that a receiver is thought to have, in bytes a
@@ -28,10 +31,16 @@ type watch struct {
 	opening  atomic.Int64 // circuits that wait for a yes, which has a bound of its own
 	settling atomic.Int64 // bytes of files sent whole, for which no answer came yet
 	flying   atomic.Int64 // bytes that may be under way
+
+	mu       sync.Mutex // guards what follows, and is never held across a wait
+	circuits map[*circuit.Circuit]struct{}
 }
 
 func newWatch(limit time.Duration) *watch {
-	return &watch{limit: cmp.Or(limit, 30*time.Second), start: time.Now()}
+	return &watch{
+		limit: cmp.Or(limit, 30*time.Second), start: time.Now(),
+		circuits: make(map[*circuit.Circuit]struct{}),
+	}
 }
 
 func (w *watch) touch() { w.moved.Store(int64(time.Since(w.start))) }
@@ -46,13 +55,47 @@ func (w *watch) openingNow() (done func()) {
 	}
 }
 
-// left is how long nothing may move from now on.
+func (w *watch) add(c *circuit.Circuit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.circuits[c] = struct{}{}
+}
+
+func (w *watch) remove(c *circuit.Circuit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.circuits, c)
+}
+
+// contact tells whether all circuits are attached, and since when.
+func (w *watch) contact() (since time.Time, all bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.circuits {
+		st := c.State()
+		if !st.Attached && !st.Ended {
+			return time.Time{}, false
+		}
+		if st.Since.After(since) {
+			since = st.Since
+		}
+	}
+	return since, true
+}
+
+// left is how long nothing may move from now on. What is detached cannot move:
+// that has a bound of its own.
 func (w *watch) left() time.Duration {
-	if w.opening.Load() > 0 {
+	since, all := w.contact()
+	if !all || w.opening.Load() > 0 {
 		return w.limit
 	}
+	still := time.Since(w.start) - time.Duration(w.moved.Load())
+	if !since.IsZero() {
+		still = min(still, time.Since(since))
+	}
 	more := float64(w.settling.Load())/diskRate + float64(w.flying.Load())/pathRate
-	return w.limit + time.Duration(more*float64(time.Second)) - (time.Since(w.start) - time.Duration(w.moved.Load()))
+	return w.limit + time.Duration(more*float64(time.Second)) - still
 }
 
 // sent tells the watch that n bytes of a file were handed to its circuit, after
