@@ -14,6 +14,10 @@ import (
 	"ckt.local/transport"
 )
 
+// patient is the configuration of an honest side that does not mind that its
+// pings are not answered.
+var patient = circuit.Config{Silence: time.Minute}
+
 // lasting says settings of circuits that outlive their connections.
 func (r *rawPeer) lasting() *rawPeer {
 	r.t.Helper()
@@ -116,7 +120,7 @@ func wantSerials(t *testing.T, s transport.Stream, first, last uint64) {
 
 // A circuit is resumed by what the two sides say they have.
 func TestResumeReplaysWhatIsMissing(t *testing.T) {
-	k := newRaw(t, circuit.Config{}).lasting().openLasting()
+	k := newRaw(t, patient).lasting().openLasting()
 	for range 10 {
 		if err := k.c.SendOneWay(frag(0, "x")); err != nil {
 			t.Fatal(err)
@@ -152,8 +156,8 @@ func TestResumeReplaysWhatIsMissing(t *testing.T) {
 func TestResumeThatIsRefused(t *testing.T) {
 	at := endpointAt(t, loopback(t))
 	t.Cleanup(func() { at.Close() })
-	k := connectRaw(t, at, circuit.Config{}).lasting().openLasting()
-	stranger := connectRaw(t, at, circuit.Config{}).lasting()
+	k := connectRaw(t, at, patient).lasting().openLasting()
+	stranger := connectRaw(t, at, patient).lasting()
 	k.s.Write(dataFrame(1, nil))
 	<-k.c.Reads
 
@@ -194,132 +198,9 @@ func TestResumeThatIsRefused(t *testing.T) {
 	wantRefusal(t, k.resume(func(o *opening) { o.generation = 3 }), refusedGone)
 }
 
-// A fault costs the attachment and not the circuit.
-func TestFaultsOfAnAttachment(t *testing.T) {
-	k := newRaw(t, circuit.Config{}).lasting().openLasting()
-	serial := uint64(0)
-	for _, tc := range []struct {
-		name  string
-		fault func(s transport.Stream)
-	}{
-		{"a gap", func(s transport.Stream) { write(t, s, dataFrame(serial+2, nil)) }},
-		{"serial 0", func(s transport.Stream) { write(t, s, dataFrame(0, nil)) }},
-		{"no frame", func(s transport.Stream) { write(t, s, []byte{0}) }},
-		{"a fin of less than there is", func(s transport.Stream) { write(t, s, finFrame(serial-1)) }},
-		{"accept", func(s transport.Stream) { write(t, s, acceptFrame(k.o.from)) }},
-		{"the end without a fin", func(s transport.Stream) { s.Close() }},
-		{"acknowledged, and never sent", func(s transport.Stream) { write(t, k.control, ackFrame(s.ID(), 99, 1<<20)) }},
-		{"credit that was not given", func(s transport.Stream) { write(t, k.control, yieldFrame(s.ID(), k.granted(), k.granted()+1)) }},
-		{"credit that was used", func(s transport.Stream) { write(t, k.control, yieldFrame(s.ID(), k.granted(), 0)) }},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			serial++
-			wantAlive(t, k.s, k.c, serial)
-			tc.fault(k.s)
-			wantReset(t, k.s, transport.CodeProtocol)
-			if st := k.c.State(); st.Attached || st.Ended {
-				t.Errorf("the circuit is %v, want it detached", st)
-			}
-			if received, _ := k.resumed(nil); received != serial {
-				t.Errorf("resumed with %d received, want %d", received, serial)
-			}
-		})
-	}
-	serial++
-	wantAlive(t, k.s, k.c, serial)
-	if st := k.c.State(); !st.Attached || st.Attachments != 10 {
-		t.Errorf("it is %v, with %d attachments", st, st.Attachments)
-	}
-}
-
-// granted is the credit that the raw peer has now: it takes another attachment
-// to be told.
-func (k *rawCircuit) granted() uint64 {
-	_, credit := k.resumed(nil)
-	return credit
-}
-
-// To resume after what was never sent is a fault too.
-func TestResumeAfterWhatWasNotSent(t *testing.T) {
-	k := newRaw(t, circuit.Config{}).lasting().openLasting()
-	wantReset(t, k.resume(func(o *opening) { o.received = 1 }), transport.CodeProtocol)
-	k.resumed(nil)
-	wantAlive(t, k.s, k.c, 1)
-}
-
-// Three faults in a row, with nothing new between them, are enough.
-func TestThreeFaultsInARowEndACircuit(t *testing.T) {
-	k := newRaw(t, circuit.Config{}).lasting().openLasting()
-	for range 2 {
-		write(t, k.s, dataFrame(7, nil))
-		wantReset(t, k.s, transport.CodeProtocol)
-		k.resumed(nil)
-	}
-	write(t, k.s, dataFrame(7, nil))
-	wantReset(t, k.s, transport.CodeProtocol)
-	wantLostBy(t, k.c)
-	k.c.Close()
-	for k.honest.link.Leftover() > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	wantRefusal(t, k.resume(nil), refusedGone)
-}
-
-// The same at the side that has opened the circuit, which resumes it by itself.
-func TestFaultsAtTheOpener(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		answer func(seed circuit.ID, gen uint64, s transport.Stream)
-		faulty bool
-	}{
-		{"accept of another generation", func(seed circuit.ID, gen uint64, s transport.Stream) {
-			write(t, s, newTuple(4).bin(seed).uint(gen+1).uint(0).uint(1<<20).in(frameAccept))
-		}, true},
-		{"accept with what was not sent", func(seed circuit.ID, gen uint64, s transport.Stream) {
-			write(t, s, newTuple(4).bin(seed).uint(gen).uint(5).uint(1<<20).in(frameAccept))
-		}, true},
-		{"accept by somebody else", func(_ circuit.ID, gen uint64, s transport.Stream) {
-			write(t, s, newTuple(4).bin(circuit.NewID()).uint(gen).uint(0).uint(1<<20).in(frameAccept))
-		}, true},
-		{"stale", func(_ circuit.ID, _ uint64, s transport.Stream) { write(t, s, refuseFrame(9)) }, true},
-		{"protocol", func(_ circuit.ID, _ uint64, s transport.Stream) { s.Reset(transport.CodeProtocol) }, true},
-		{"superseded", func(_ circuit.ID, _ uint64, s transport.Stream) { s.Reset(transport.CodeSuperseded) }, true},
-		{"gone", func(_ circuit.ID, _ uint64, s transport.Stream) { s.Reset(codeGone) }, false},
-		{"no such circuit", func(_ circuit.ID, _ uint64, s transport.Stream) { write(t, s, refuseFrame(8)) }, false},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			r := newRaw(t, circuit.Config{}).lasting()
-			control, err := r.conn.AcceptStream(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantFrame(t, control, frameSettings)
-			seed := circuit.NewID()
-			got, s := r.answer(seed, acceptFrame(seed))
-			c := <-got
-			if c == nil {
-				t.Fatal("not open")
-			}
-			s.Reset(transport.CodeClosed) // a loss
-			for gen := uint64(2); ; gen++ {
-				s, err := r.conn.AcceptStream(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				wantFrame(t, s, frameOpen)
-				tc.answer(seed, gen, s)
-				if gen == 2 && !tc.faulty || gen == 4 {
-					break
-				}
-			}
-			wantLostBy(t, c)
-		})
-	}
-}
-
 // Credit is what the latest attachment says, and acknowledgements after it.
 func TestCreditOfAResumedCircuit(t *testing.T) {
-	k := newRaw(t, circuit.Config{Budget: -1}).lasting().openLasting()
+	k := newRaw(t, circuit.Config{Budget: -1, Silence: time.Minute}).lasting().openLasting()
 	big := &circuit.Fragment{Payload: make([]byte, 1000)}
 	cost := uint64(512 + len(frameOf(frameData, append(newTuple(6).uint(1).int(0).str("").int(0).null().str(""), big.Payload...))))
 	for range 5 {
@@ -344,7 +225,7 @@ func TestCreditOfAResumedCircuit(t *testing.T) {
 // What a resumed frame does not name is gone at the other side, if the circuit
 // is of an earlier connection and the other side's own.
 func TestResumedFrames(t *testing.T) {
-	r := newRaw(t, circuit.Config{}).lasting()
+	r := newRaw(t, patient).lasting()
 	named, unnamed := r.openLasting(), r.openLasting()
 	write(t, r.control, resumedFrame(false)) // on this connection there was nothing to resume
 	wantAlive(t, unnamed.s, unnamed.c, 1)
@@ -371,7 +252,7 @@ func TestResumedFrames(t *testing.T) {
 
 // Yields that do not fit are void, whether they are late or nonsense.
 func TestYieldsThatAreVoid(t *testing.T) {
-	k := newRaw(t, circuit.Config{}).lasting().openLasting()
+	k := newRaw(t, patient).lasting().openLasting()
 	for _, y := range [][]byte{
 		yieldFrame(k.s.ID(), 12345, 0), yieldFrame(k.s.ID(), 0, 1<<60), yieldFrame(1<<40, 1<<20, 0), yieldFrame(k.s.ID()+1, 1<<20, 0),
 	} {
@@ -386,7 +267,7 @@ func TestYieldsThatAreVoid(t *testing.T) {
 
 // However often a circuit moves, nothing is left behind.
 func TestResumeAThousandTimes(t *testing.T) {
-	k := newRaw(t, circuit.Config{}).lasting().openLasting()
+	k := newRaw(t, patient).lasting().openLasting()
 	before := runtime.NumGoroutine()
 	const times = 1000
 	for serial := uint64(1); serial <= times; serial++ {
