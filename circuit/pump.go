@@ -54,7 +54,7 @@ func (s *state) handed(q *queue, f *Fragment) {
 type offer struct {
 	reads, errs chan<- *Fragment // nil: nothing for it
 	read, err   *Fragment
-	over        bool          // the other side has ended the circuit
+	over        bool          // nothing more will arrive
 	patience    time.Duration // how long to wait for a reader then
 	done        bool          // nothing to do; the pump has ended
 }
@@ -71,7 +71,7 @@ func (c *Circuit) offer() (o offer) {
 		if s.in.errs.len() > 0 {
 			o.errs, o.err = c.errs, s.in.errs.head().f
 		}
-		o.over = s.fin != nil || s.lost
+		o.over = s.arrivedAll()
 		o.patience = quietAfterEnd
 		if s.ended {
 			o.patience += keepUnread

@@ -163,7 +163,7 @@ func (c *Circuit) deliver(s *state, it item) error {
 	}
 	s.in.add(it)
 	s.poke = true
-	if s.pumping && s.in.len() == 1 || it.f.Err != "" {
+	if s.pumping && (s.in.len() == 1 || s.hasAll()) || it.f.Err != "" {
 		signal(c.wake)
 	}
 	return nil

@@ -234,7 +234,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 // does not take what is left after the end, perhaps because it waits for the
 // Context, gets its end all the same.
 func (c *Circuit) settleStall(s *state) {
-	waits := s.iterating > 0 && s.in.len() > 0 && !s.ended && (s.fin != nil || s.lost)
+	waits := s.iterating > 0 && s.in.len() > 0 && !s.ended && s.arrivedAll()
 	switch {
 	case waits && s.stall == nil:
 		s.stall = time.AfterFunc(quietAfterEnd, func() {
