@@ -302,6 +302,7 @@ func (a *attachment) onAck(ack wireAck) (progress bool, err error) {
 		if !a.ready {
 			a.credit = max(a.credit, ack.Credit) // it has overtaken the accept frame
 		}
+		s.keep = s.keep || a.c.rich(s)
 		progress = s.out.acked > before
 	})
 	return progress, err

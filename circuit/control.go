@@ -27,6 +27,7 @@ type control struct {
 
 	proof   atomic.Int64  // when the other side last showed that it hears us, in ns since start
 	rtt     atomic.Int64  // of the last ping that was answered, in ns
+	least   atomic.Int64  // the shortest of all, plus one; 0: not known
 	pingDue atomic.Bool   // ask for a pong
 	pong    atomic.Uint64 // nonce to return, plus one; 0: none
 	start   time.Time

@@ -3,6 +3,7 @@ package circuit_test
 import (
 	"context"
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -27,27 +28,30 @@ type lasting struct {
 // What f leaves behind fails the test.
 func inLasting(t *testing.T, cfgA, cfgB circuit.Config, f func(t *testing.T, p *lasting)) {
 	t.Helper()
-	inLastingOn(t, simnet.Link{Latency: 10 * time.Millisecond}, cfgA, cfgB, f)
+	plain := func(c net.PacketConn) net.PacketConn { return c }
+	synctest.Test(t, func(t *testing.T) {
+		runLasting(t, simnet.Link{Latency: 10 * time.Millisecond}, plain, cfgA, cfgB, f)
+	})
 }
 
-func inLastingOn(t *testing.T, link simnet.Link, cfgA, cfgB circuit.Config, f func(t *testing.T, p *lasting)) {
+// runLasting runs f with a pair on hosts that a link joins. wrap is applied to
+// their sockets.
+func runLasting(t *testing.T, link simnet.Link, wrap func(net.PacketConn) net.PacketConn, cfgA, cfgB circuit.Config, f func(t *testing.T, p *lasting)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(40 * 365 * 24 * time.Hour) // quic-go's clock is negative before
-		n := simnet.New(1)
-		defer n.Close()
-		n.SetDefault(link)
-		p := &lasting{simPair: &simPair{net: n, ha: n.Host(netip.MustParseAddr("10.0.0.1")), hb: n.Host(netip.MustParseAddr("10.0.0.2"))}}
-		p.pair = p.join(t, endpointAt(t, listen(t, p.ha)), endpointAt(t, listen(t, p.hb)), cfgA, cfgB)
-		watchdog := time.AfterFunc(2*time.Hour, func() {
-			t.Error("the test is not over after two hours")
-			p.a.link.Restarted()
-			p.b.link.Restarted()
-		})
-		defer p.end(t)
-		defer watchdog.Stop()
-		f(t, p)
+	time.Sleep(40 * 365 * 24 * time.Hour) // quic-go's clock is negative before
+	n := simnet.New(1)
+	defer n.Close()
+	n.SetDefault(link)
+	p := &lasting{simPair: &simPair{net: n, ha: n.Host(netip.MustParseAddr("10.0.0.1")), hb: n.Host(netip.MustParseAddr("10.0.0.2"))}}
+	p.pair = p.join(t, endpointAt(t, wrap(listen(t, p.ha))), endpointAt(t, wrap(listen(t, p.hb))), cfgA, cfgB)
+	watchdog := time.AfterFunc(2*time.Hour, func() {
+		t.Error("the test is not over after two hours")
+		p.a.link.Restarted()
+		p.b.link.Restarted()
 	})
+	defer p.end(t)
+	defer watchdog.Stop()
+	f(t, p)
 }
 
 // join connects two endpoints, a dialling b, and has each side adopt what it

@@ -1,8 +1,8 @@
 package circuit_test
 
 import (
+	"runtime"
 	"testing"
-	"time"
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
@@ -80,7 +80,7 @@ func TestThreeFaultsInARowEndACircuit(t *testing.T) {
 	wantLostBy(t, k.c)
 	k.c.Close()
 	for k.honest.link.Leftover() > 0 {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	wantRefusal(t, k.resume(nil), refusedGone)
 }

@@ -31,7 +31,7 @@ func (r *rawPeer) reconnect() *rawPeer {
 	old := r.conn
 	old.Close(transport.CodeLost, "")
 	for r.honest.link.Attached() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	got := make(chan transport.Conn, 1)
 	go func() {
@@ -193,7 +193,7 @@ func TestResumeThatIsRefused(t *testing.T) {
 	wantFrame(t, s, frameFin)
 	s.Close()
 	for k.honest.link.Leftover() > 0 {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	wantRefusal(t, k.resume(func(o *opening) { o.generation = 3 }), refusedGone)
 }
@@ -286,7 +286,7 @@ func TestResumeAThousandTimes(t *testing.T) {
 	if st := k.c.Stats(); st.Attachments != times+1 || st.FragmentsRcv != times {
 		t.Errorf("%+v", st)
 	}
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+10; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+10; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines, and there were %d", runtime.NumGoroutine(), before)
 		}

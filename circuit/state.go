@@ -59,6 +59,8 @@ type state struct {
 	toldCost uint64 // rcvCost then
 	granted  uint64 // credit given so far
 	window   int    // what it is given from
+	paceCost uint64 // rcvCost when half a window had come last
+	paceAt   time.Time
 	asked    urgency
 
 	// Sending.

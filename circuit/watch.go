@@ -39,8 +39,25 @@ func (car *carrier) onPong(p *wirePong) {
 	car.proved()
 	now := uint64(time.Since(car.control.start)) >> 1
 	if p.Nonce <= now { // else it is no ping of ours
-		car.control.rtt.Store(int64(now-p.Nonce) << 1)
+		rtt := int64(now-p.Nonce) << 1
+		car.control.rtt.Store(rtt)
+		if least := car.control.least.Load(); least == 0 || rtt < least {
+			car.control.least.Store(rtt + 1) // the reader of the control stream is the only one to do so
+		}
 	}
+}
+
+// leastRTT is how long a round trip takes when nothing is in its way, if that
+// is known.
+func (k *control) leastRTT() (rtt time.Duration, known bool) {
+	least := k.least.Load()
+	return time.Duration(least), least > 0
+}
+
+// ping asks the other side for a pong.
+func (k *control) ping() {
+	k.pingDue.Store(true)
+	signal(k.wake)
 }
 
 // watch ends the carrier when the other side owes a sign that it hears this
@@ -94,8 +111,7 @@ func (car *carrier) watchBusy() error {
 		if wait <= 0 {
 			if now-pinged >= pingEvery {
 				pinged = now
-				k.pingDue.Store(true)
-				signal(k.wake)
+				k.ping()
 			}
 			wait = min(pingEvery/2, silence-silent)
 		}

@@ -9,10 +9,20 @@ import (
 const idleTicks = 5
 
 // growInbox gives the sender a larger window when it is the window that holds
-// it up: the sender has used up its credit, while the reader here keeps up.
+// it up: a good part of one comes within a round trip, while the reader here
+// keeps up. It looks each time that half a window has come.
 func (c *Circuit) growInbox(s *state, cost int) {
-	starved := s.rcvCost+uint64(cost) >= s.granted && s.rcvCost-s.took <= uint64(cost+s.window/4)
-	if starved {
+	if s.rcvCost-s.paceCost < uint64(s.window/2) {
+		return
+	}
+	now := time.Now()
+	took := now.Sub(s.paceAt)
+	s.paceCost, s.paceAt = s.rcvCost, now
+	rtt, known := s.at.car.control.leastRTT()
+	switch {
+	case !known:
+		s.at.car.control.ping()
+	case took < rtt && s.rcvCost-s.took <= uint64(cost+s.window/4):
 		s.window += c.grow(s, s.window)
 	}
 }
@@ -47,6 +57,11 @@ func (c *Circuit) shrink(s *state, window *int) {
 	c.link.hub.release(more)
 }
 
+// rich reports whether the circuit has more credit than an idle one needs.
+func (c *Circuit) rich(s *state) bool {
+	return s.out.credit > s.out.sentCost+c.link.remote.Window
+}
+
 // keep is called every second while the link has something to look after. It
 // ends the circuit if it has lingered long enough, gives back credit that it
 // does not use, and reports whether it is to be called again for it.
@@ -66,7 +81,7 @@ func (c *Circuit) keep(now time.Time, linger time.Duration) (again bool) {
 			return
 		}
 		base := c.link.cfg.Window
-		rich := s.out.credit > s.out.sentCost+c.link.remote.Window
+		rich := c.rich(s)
 		if again = rich || s.most > base || s.window > base; !again {
 			return
 		}

@@ -1,0 +1,228 @@
+package circuit_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ckt.local/circuit"
+	"ckt.local/transport/simnet"
+)
+
+// inLong runs f with a pair that a path of 1 Gbit/s and 100 ms joins.
+func inLong(t *testing.T, cfgA, cfgB circuit.Config, f func(t *testing.T, p *lasting)) {
+	t.Helper()
+	batched := func(c net.PacketConn) net.PacketConn { return &batchSocket{PacketConn: c} }
+	synctest.Test(t, func(t *testing.T) {
+		runLasting(t, simnet.Link{Latency: 50 * time.Millisecond, Bandwidth: 125e6, Queue: -1}, batched, cfgA, cfgB, f)
+	})
+}
+
+// A batchSocket hands packets over in batches, as kernels do. Without it,
+// quic-go acknowledges every other packet by itself, and does not get round to
+// open its windows before the sender stands still.
+type batchSocket struct {
+	net.PacketConn
+	last time.Time
+}
+
+func (s *batchSocket) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := s.PacketConn.ReadFrom(b)
+	if now := time.Now(); now != s.last { // not from the batch before
+		time.Sleep(200 * time.Microsecond)
+		s.last = time.Now()
+	}
+	return n, from, err
+}
+
+// stream sends fragments of 64 KiB as fast as it can, until ctx ends.
+func stream(ctx context.Context, c *circuit.Circuit) {
+	f := &circuit.Fragment{Payload: make([]byte, 64<<10)}
+	for c.Send(ctx, f) == nil {
+	}
+}
+
+// rate reads what comes for a while and returns how many bytes a second.
+func rate(c *circuit.Circuit, d time.Duration) float64 {
+	start, n := time.Now(), 0
+	for time.Since(start) < d {
+		n += len((<-c.Reads).Payload)
+	}
+	return float64(n) / time.Since(start).Seconds()
+}
+
+// drain reads everything that comes, until the circuit ends.
+func drain(c *circuit.Circuit) {
+	go func() {
+		for range c.Reads {
+		}
+	}()
+}
+
+// One circuit fills a long path, and when it has done so it gives back what it
+// needed for that.
+func TestWindowGrowsAndShrinks(t *testing.T) {
+	inLong(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+		a, b := p.openCircuit(t, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); stream(ctx, a) }()
+		rate(b, 2*time.Second)
+		if r := rate(b, time.Second); r < 0.8*125e6 {
+			t.Errorf("%.0f MB/s on a path of 125", r/1e6)
+		}
+		for _, s := range []*side{p.a, p.b} {
+			if s.link.Spare() == s.link.Budget() {
+				t.Error("nothing of the budget is used, so the window of 1 MiB was enough")
+			}
+		}
+		stop()
+		drain(b)
+		<-done
+		p.unused(t, 20*time.Second)
+
+		// It is none the worse for that.
+		for range 100 {
+			if err := a.SendOneWay(frag(0, "x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f := flush(t.Context(), a); f.err != nil || f.took > 200*time.Millisecond {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// unused waits until both sides have their budget whole again.
+func (p *lasting) unused(t *testing.T, d time.Duration) {
+	t.Helper()
+	start := time.Now()
+	for p.a.link.Spare() != p.a.link.Budget() || p.b.link.Spare() != p.b.link.Budget() {
+		if time.Sleep(time.Second); time.Since(start) > d {
+			t.Errorf("idle for %v, and %d and %d bytes of the budgets are used", d,
+				p.a.link.Budget()-p.a.link.Spare(), p.b.link.Budget()-p.b.link.Spare())
+			return
+		}
+	}
+}
+
+// A path that is cut in the middle of it, or a circuit that is closed, gives
+// everything back too.
+func TestGrownWindowAcrossAnOutage(t *testing.T) {
+	inLong(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+		a, b := p.openCircuit(t, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); stream(ctx, a) }()
+		rate(b, time.Second)
+		drain(b)
+		p.outage(20 * time.Second)
+		within(t, 6*time.Second, "attached again", func() bool { return a.State().Attached && b.State().Attached })
+		time.Sleep(200 * time.Millisecond)
+		stop()
+		<-done
+		if f := flush(t.Context(), a); f.err != nil {
+			t.Error(f.err)
+		}
+		if s := b.Stats(); s.FragmentsRcv != a.Stats().FragmentsSent || s.Attachments != 2 {
+			t.Errorf("%+v and %+v", a.Stats(), s)
+		}
+		p.unused(t, 20*time.Second)
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); stream(context.Background(), a) }()
+		time.Sleep(300 * time.Millisecond)
+		a.Close()
+		<-stopped
+		p.forgotten(t, time.Second)
+		p.unused(t, 0)
+	})
+}
+
+// Without a budget, or with one that is too small, windows stay as they are,
+// and all works as it did. Whose budget it is makes no difference.
+func TestBudgetIsABound(t *testing.T) {
+	none, small, large := circuit.Config{Budget: -1}, circuit.Config{Budget: 3 << 20}, circuit.Config{}
+	for _, tc := range []struct {
+		name         string
+		cfgA, cfgB   circuit.Config
+		least, limit float64 // MB/s
+	}{
+		{"none", none, none, 5, 12},
+		{"none at the sender", none, large, 5, 12},
+		{"none at the receiver", large, none, 5, 12},
+		{"small", small, small, 5, 45},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inLong(t, tc.cfgA, tc.cfgB, func(t *testing.T, p *lasting) {
+				a, b := p.openCircuit(t, nil)
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { defer close(done); stream(ctx, a) }()
+				rate(b, 2*time.Second)
+				if r := rate(b, time.Second) / 1e6; r < tc.least || r > tc.limit {
+					t.Errorf("%.1f MB/s, want from %.0f to %.0f", r, tc.least, tc.limit)
+				}
+				for _, s := range []*side{p.a, p.b} {
+					if s.link.Spare() < 0 {
+						t.Errorf("the budget is overdrawn by %d", -s.link.Spare())
+					}
+				}
+				stop()
+				drain(b)
+				<-done
+				p.unused(t, 20*time.Second)
+			})
+		})
+	}
+}
+
+// The reader is what holds the sender up here, so a larger window would only
+// hold more that is unread.
+func TestSlowReaderDoesNotGrowTheWindow(t *testing.T) {
+	inLong(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+		a, b := p.openCircuit(t, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); stream(ctx, a) }()
+		for range 100 {
+			<-b.Reads
+			time.Sleep(50 * time.Millisecond) // 1.3 MB/s: the window is good for ten
+		}
+		if used := p.b.link.Budget() - p.b.link.Spare(); used > 1<<20 {
+			t.Errorf("the receiver's window has grown by %d", used)
+		}
+		if used := p.a.link.Budget() - p.a.link.Spare(); used > 1<<20 {
+			t.Errorf("the sender's window has grown by %d", used)
+		}
+		stop()
+		drain(b)
+		<-done
+	})
+}
+
+// Many circuits share the budget of their node.
+func TestCircuitsShareTheBudget(t *testing.T) {
+	cfg := circuit.Config{Budget: 8 << 20}
+	inLong(t, cfg, cfg, func(t *testing.T, p *lasting) {
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{}, 10)
+		for range cap(done) {
+			a, b := p.openCircuit(t, nil)
+			drain(b)
+			go func() { stream(ctx, a); done <- struct{}{} }()
+		}
+		for range 15 {
+			time.Sleep(100 * time.Millisecond)
+			if p.a.link.Spare() < 0 || p.b.link.Spare() < 0 {
+				t.Errorf("overdrawn: %d and %d", p.a.link.Spare(), p.b.link.Spare())
+			}
+		}
+		stop()
+		for range cap(done) {
+			<-done
+		}
+		p.unused(t, 20*time.Second)
+	})
+}
