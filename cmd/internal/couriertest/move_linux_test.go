@@ -53,10 +53,14 @@ func TestMovingInTurn(t *testing.T) {
 // move gives a host another address, and returns when fragments come again at
 // both ends.
 func move(h *nettest.Host, d, a *Process) {
+	nextAddr(h)
+	flows(time.Now(), Patience, d, a)
+}
+
+func nextAddr(h *nettest.Host) {
 	ip := h.Addr().As4()
 	ip[2]++
 	h.SetAddr(netip.AddrFrom4(ip))
-	flows(time.Now(), Patience, d, a)
 }
 
 // gaps checks the longest time without a fragment at each end.
