@@ -101,7 +101,8 @@ func rules() []rule {
 		isType((*app).refused),
 		isType((*app).wrongKey),
 		isType((*app).unauthorized),
-		is(circuit.ErrPeerLost, "lost", "the other node has stopped answering: is it still running?"),
+		restarted,
+		is(circuit.ErrPeerLost, "lost", "the other node has stopped answering: is it still running? A longer --linger waits longer"),
 		is(transport.ErrLost, "lost", "the other node has stopped answering: is it still running?"),
 		isType((*app).turnedAway),
 		isType(func(_ *app, e *net.DNSError) verdict {

@@ -43,6 +43,22 @@ func (a *app) refused(e *circuit.RefusedError) verdict {
 	return v
 }
 
+// restarted: the other process is gone, and with it what it knew of the circuit.
+func restarted(a *app, err error) (verdict, bool) {
+	if !errors.Is(err, circuit.ErrPeerRestarted) {
+		return verdict{}, false
+	}
+	v := verdict{Code: "restarted", Exit: exitUnreachable, Message: fmt.Sprintf("the node at %s has restarted", plain(a.host))}
+	if e, ok := errors.AsType[*circuit.LostError](err); ok && e.Unacked > 0 {
+		v.Message += fmt.Sprintf("; of what was sent, %s had not been acknowledged", number(e.Unacked, "fragment"))
+	}
+	v.Hint = "run this again from the beginning"
+	if a.named {
+		v.Hint += fmt.Sprintf(", with a new peer: peerctl start-remote-peer %s %s", a.wanted(), a.addr)
+	}
+	return v, true
+}
+
 // turnedAway: the other node did not let us connect, or ended the connection.
 func (a *app) turnedAway(e *transport.RemoteError) verdict {
 	switch e.Code {

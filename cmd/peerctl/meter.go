@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
@@ -50,6 +52,15 @@ func (m *meter) update(done, total int64) {
 	}
 	m.bar.SetTotal(total, false)
 	m.bar.SetCurrent(done)
+}
+
+// say prints a line above the bar, if there is one.
+func (m *meter) say(line string) bool {
+	if m == nil {
+		return false
+	}
+	_, err := fmt.Fprintln(m.progress, line)
+	return err == nil
 }
 
 // close takes the bar away and gives the terminal back: what is said next

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,6 +137,29 @@ func TestHintsOfRefusals(t *testing.T) {
 		a := &app{service: "other", addr: "node:1"}
 		if v := a.judge(&circuit.RefusedError{Code: code}); v.Exit != exitRefused || !strings.Contains(v.Hint, want) {
 			t.Errorf("%v: %+v", code, v)
+		}
+	}
+}
+
+func TestRestartIsNotTakenForALoss(t *testing.T) {
+	for _, c := range []struct {
+		named   bool
+		unacked int
+		want    verdict
+	}{
+		{false, 0, verdict{
+			Message: "the node at node:1 has restarted",
+			Hint:    "run this again from the beginning",
+		}},
+		{true, 3, verdict{
+			Message: "the node at node:1 has restarted; of what was sent, 3 fragments had not been acknowledged",
+			Hint:    "run this again from the beginning, with a new peer: peerctl start-remote-peer files ckt://ID@node:1",
+		}},
+	} {
+		a := &app{service: "files", addr: "ckt://ID@node:1", host: "node:1", named: c.named}
+		c.want.Code, c.want.Exit = "restarted", exitUnreachable
+		if got := a.judge(fmt.Errorf("%w", &circuit.LostError{Unacked: c.unacked, Cause: circuit.ErrPeerRestarted})); got != c.want {
+			t.Errorf("got %+v, want %+v", got, c.want)
 		}
 	}
 }

@@ -96,7 +96,7 @@ func sendEndlessly(t *testing.T, env []string, url string) (cmd *exec.Cmd, stder
 	in := startEndless(t)
 	out := &firstByte{came: make(chan struct{})}
 	stderr = &syncBuffer{}
-	cmd = command(t, env, "peerctl", "send", url+"/echo")
+	cmd = command(t, env, "peerctl", "send", url+"/echo", "--linger", "2s")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

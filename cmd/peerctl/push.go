@@ -20,7 +20,11 @@ permission bits and modification times.
 Symbolic links, devices, pipes and sockets below PATH are skipped, and said so;
 PATH itself must be a file or a directory. A file that fails does not stop the
 others: each is named, and the exit code is 1. A receiver that takes nothing
-for --timeout ends the push.`
+for --timeout ends the push.
+
+When the connection is lost, the push waits for another one for --linger, and
+what was under way is sent again. stderr says when that begins and when it is
+over. A --timeout below 6s ends the push before the loss is noticed.`
 
 func pushCmd(a *app) *cobra.Command {
 	var opts files.PushOptions
@@ -38,6 +42,7 @@ func pushCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&opts.Parallel, "parallel", 8, "how many files are under way at once")
+	a.lingerFlag(cmd)
 	cmd.Flags().StringVar(&opts.Into, "into", "", "the `SUBDIR` of the receiver's directory to put everything in")
 	return cmd
 }
@@ -51,12 +56,15 @@ func (a *app) push(ctx context.Context, path, peerURL string, opts files.PushOpt
 		return err
 	}
 	defer s.close()
-	opts.OpenTimeout, opts.StallTimeout = a.timeout, a.timeout
+	opts.OpenTimeout, opts.StallTimeout, opts.Linger = a.timeout, a.timeout, a.lingerOption()
 	m := a.newMeter(1) // the scan tells
 	if m != nil {
 		opts.Progress = func(p files.Progress) { m.update(p.Bytes, p.TotalBytes) }
 	}
+	out := a.watchOutages(ctx, m)
+	opts.Opened, opts.Waiting = out.follow, out.waits
 	report, err := files.Push(ctx, s.me, peerURL, path, opts)
+	out.close()
 	m.close()
 	if e, ok := errors.AsType[*files.PathError](err); ok {
 		return &usageError{err: e} // --into is no path

@@ -33,10 +33,13 @@ Exit codes:
   2  wrong usage, a malformed URL included
   3  refused or not authorised, by the other node or by this one; also when
      another node than the one in the URL answers
-  4  unreachable, timed out, or lost on the way
+  4  unreachable, timed out, or lost on the way, also because the other node
+     has restarted
 
 With --json, results are JSON on stdout, and an error is one object on stderr:
-{"error":{"code":…,"exit":…,"message":…,"hint":…}}`
+{"error":{"code":…,"exit":…,"message":…,"hint":…}}
+What happens before is an object each on stderr, too:
+{"event":{"code":…,"message":…}}`
 
 // app is one run of the program. The goroutine that runs the command owns it.
 type app struct {
@@ -47,12 +50,15 @@ type app struct {
 	authorized string
 	asJSON     bool
 	timeout    time.Duration
+	linger     time.Duration // of the commands that have the flag, and its default for the others
 
 	running bool            // the arguments were understood: what fails now is no usage error
 	self    identity.NodeID // who we are, once the key is loaded
 	service string          // what the command wants of the other node, for hints; "": only to connect
 	deed    string          // what it wants to do there, if not to use service; for messages
 	addr    string          // where, for hints
+	host    string          // the same in short, for messages
+	named   bool            // it wants one peer, and not any of the service
 	urlHint string          // what to give instead of a malformed address; "": an ADDR
 }
 
@@ -120,12 +126,21 @@ func (a *app) checkFlags(cmd *cobra.Command) error {
 	if a.timeout <= 0 {
 		return usagef("--timeout must be more than 0, not %v", a.timeout)
 	}
+	if a.linger < 0 || a.linger > longestLinger {
+		return usagef("--linger must be between 0 and %v, not %v", longestLinger, a.linger)
+	}
 	for _, name := range []string{"key", "authorized"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
 			return usagef("--%s needs a FILE", name)
 		}
 	}
 	return nil
+}
+
+// lingerFlag gives cmd the flag --linger.
+func (a *app) lingerFlag(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&a.linger, "linger", defaultLinger,
+		"how long to wait for a lost connection, if the other node waits as long; 0 is not at all")
 }
 
 // shown is the default path of a file for the help.

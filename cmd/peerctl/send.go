@@ -40,10 +40,14 @@ all; its "bytes", if given, must be what has arrived. The service echo does so
 by sending back what it gets. A circuit that ends before is an error: short
 output never looks like success.
 
+When the connection is lost, the circuit waits for another one for --linger, and
+what was under way is sent again: nothing is missing then, and nothing comes
+twice. stderr says when that begins and when it is over.
+
 With --json the summary goes to stderr: stdout is for the data.`
 
 func sendCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "send PEERURL [FILE]",
 		Short:   "Stream a file or stdin to a peer, and its answer to stdout",
 		Long:    sendHelp,
@@ -57,6 +61,8 @@ func sendCmd(a *app) *cobra.Command {
 			return a.send(cmd.Context(), args[0], file)
 		},
 	}
+	a.lingerFlag(cmd)
+	return cmd
 }
 
 func (a *app) send(ctx context.Context, peerURL, file string) error {
@@ -86,7 +92,10 @@ func (a *app) send(ctx context.Context, peerURL, file string) error {
 		x.total = fileSize(in)
 		x.meter = a.newMeter(x.total)
 	}
+	out := a.watchOutages(ctx, x.meter)
+	out.follow(c)
 	err = x.run(ctx)
+	out.close()
 	x.meter.close()
 	c.CloseWith(err)
 	if _, ok := errors.AsType[*circuit.RemoteError](err); ok && a.service == files.Name {

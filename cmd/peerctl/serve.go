@@ -44,6 +44,7 @@ second one ends it at once.`,
 	}
 	cmd.Flags().StringVar(&cfg.Listen, "listen", ":4242", "the UDP `HOST:PORT` to listen on; port 0 is any free one")
 	cmd.Flags().StringArrayVar(&cfg.Services, "service", nil, "a built-in service's `NAME`; may be repeated")
+	a.lingerFlag(cmd)
 	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "the `DIR` that files are received into")
 	return cmd
 }
@@ -95,7 +96,7 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	if cfg.Authorized, err = a.authorizedPath(); err != nil {
 		return err
 	}
-	cfg.Logger = a.logger()
+	cfg.Logger, cfg.Linger = a.logger(), a.lingerOption()
 	n, err := node.New(cfg)
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return usagef("--listen %q: %v", cfg.Listen, e)

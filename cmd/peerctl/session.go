@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/term"
@@ -65,6 +67,7 @@ func (a *app) ask(what string) ([]byte, error) {
 // A session is a node that exists for one command, with a peer to open
 // circuits from.
 type session struct {
+	ctx  context.Context // of the command
 	node *peer.Node
 	key  *node.Key
 	me   *peer.LocalPeer
@@ -79,10 +82,10 @@ func (a *app) dial(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{key: key}
+	s := &session{ctx: ctx, key: key}
 	authorized, err := a.authorizedPath()
 	if err == nil {
-		s.node, err = node.New(node.Config{Identity: key.Key, Authorized: authorized})
+		s.node, err = node.New(node.Config{Identity: key.Key, Authorized: authorized, Linger: a.lingerOption()})
 	}
 	if err == nil {
 		err = s.node.PeerAPI.RegisterPeerServiceFunc(clientService, turnAway)
@@ -96,13 +99,22 @@ func (a *app) dial(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// close delivers what is queued and ends the node.
+// close delivers what is queued and ends the node. After an interrupt it does
+// not wait for a connection to deliver it over.
 func (s *session) close() error {
 	var err error
-	if s.node != nil {
+	switch {
+	case s.node == nil:
+	case s.ctx.Err() != nil && !s.connected():
+		err = s.node.Shutdown(s.ctx)
+	default:
 		err = s.node.Close()
 	}
 	return errors.Join(err, s.key.Close())
+}
+
+func (s *session) connected() bool {
+	return slices.ContainsFunc(s.node.Listing().Links, func(l peer.LinkInfo) bool { return l.Attached })
 }
 
 // turnAway is the service of a peer that only opens circuits itself.
@@ -132,6 +144,8 @@ func (a *app) aim(peerURL string) error {
 		return err
 	}
 	a.addr = peer.URL{Node: u.Node, Addr: u.Addr}.String()
+	a.host = cmp.Or(u.Addr, u.Node.String())
+	a.named = !u.PeerID.IsZero()
 	if u.Service == "" {
 		return advise(usagef("%q names a node and no service", peerURL),
 			"start a peer there, which prints its URL: peerctl start-remote-peer SERVICE %s", a.addr)

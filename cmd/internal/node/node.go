@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
+	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/peer/echo"
 	"ckt.local/peer/files"
@@ -21,6 +23,7 @@ type Config struct {
 	Allow      []identity.NodeID // besides those in the file
 	Services   []string          // names of built-in services to register
 	Dir        string            // what the files service receives into
+	Linger     time.Duration     // how long circuits outlive their connection; 0: 2 min, negative: not at all
 	Logger     *slog.Logger      // nil: discarded
 }
 
@@ -51,6 +54,7 @@ func New(cfg Config) (*peer.Node, error) {
 		ListenAddr: cfg.Listen,
 		Identity:   cfg.Identity,
 		Authorize:  policy(cfg),
+		Circuit:    circuit.Config{Linger: max(cfg.Linger, 0), NoResume: cfg.Linger < 0},
 		Logger:     cfg.Logger,
 	})
 	if err != nil {
