@@ -14,9 +14,9 @@ const (
 	// resumed circuit, before it knows what the other side has already.
 	earlyData = 16 << 10
 
-	// maxFaults is how many attachments in a row may end by a fault of the
-	// protocol without having brought anything, before the circuit is given
-	// up: what breaks one may be in what is replayed.
+	// maxFaults is how many attachments in a row may end on a connection that
+	// is well without having brought anything, before the circuit is given up:
+	// what breaks them may be in what is replayed.
 	maxFaults = 3
 
 	// retryPause is how long the opener waits with another attachment on a
@@ -114,7 +114,7 @@ func (s *state) leave(a *attachment, err error, code transport.Code) {
 	if !planted(bugNoReplay) {
 		s.out.seek(s.out.acked)
 	}
-	s.countFault(err)
+	s.countFault(a, err)
 	switch r, ok := errors.AsType[*transport.RemoteError](err); {
 	case s.faults >= maxFaults, a.c.link.linger() == 0 && !s.moving:
 		s.lost = true
@@ -124,11 +124,10 @@ func (s *state) leave(a *attachment, err error, code transport.Code) {
 	a.c.answer(s)
 }
 
-// countFault counts attachments that end by a fault, of either side, while
-// nothing new comes or goes.
-func (s *state) countFault(err error) {
-	r, ok := errors.AsType[*transport.RemoteError](err)
-	if !isForeign(err) && !(ok && r.Code == transport.CodeProtocol) {
+// countFault counts attachments that end while their connection is well, by a
+// fault or because the other side has reset them, and nothing new comes or goes.
+func (s *state) countFault(a *attachment, err error) {
+	if err == errSuperseded || a.car.conn.Context().Err() != nil || a.car.ctx.Err() != nil {
 		return
 	}
 	if news := s.received + s.out.acked; news > s.news || s.faults == 0 {

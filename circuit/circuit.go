@@ -32,6 +32,7 @@ type Circuit struct {
 	link     *Link
 	id       ID
 	number   uint64 // of the link's circuits; set by register
+	named    int    // the carrier on which the other side has said that it has the circuit; Link.mu guards it
 	local    end
 	seed     ID  // of the local peer
 	remote   end // its peer is known once the circuit is open
@@ -114,16 +115,13 @@ func (c *Circuit) Close() { c.CloseWith(nil) }
 // [ErrClosed] and reason.
 //
 // What has arrived and was not read is dropped. What was sent goes on being
-// delivered, for at most 2 minutes.
+// delivered, until the other side has taken nothing of it for 2 minutes.
 func (c *Circuit) CloseWith(reason error) {
 	c.update(func(s *state) {
 		if s.closed {
 			return
 		}
 		s.closed, s.closeWith, s.poke = true, reason, true
-		if !s.released && s.fin == nil {
-			s.timer = time.AfterFunc(lingerAfterClose, c.giveUp)
-		}
 		if s.pumping {
 			signal(c.wake)
 		}
@@ -137,8 +135,22 @@ func (c *Circuit) isOpen() bool {
 	return c.s.owned && !c.s.ended
 }
 
-// giveUp ends a closed circuit whose other side does not take what was sent.
-func (c *Circuit) giveUp() { c.lose(ErrClosed) }
+// giveUp ends a closed circuit whose other side does not take what was sent. As
+// long as some of it is taken it goes on, and while there is no attachment it
+// is the linger time that counts.
+func (c *Circuit) giveUp() {
+	over := false
+	c.update(func(s *state) {
+		news := s.received + s.out.acked
+		if over = s.at != nil && news == s.closeNews; !over && !s.released {
+			s.closeNews = news
+			s.timer.Reset(lingerAfterClose)
+		}
+	})
+	if over {
+		c.lose(ErrClosed)
+	}
+}
 
 // NewCircuit opens one more circuit between the same two peers, from this end,
 // and waits for the other side's yes for at most [Config.OpenTimeout]. Each

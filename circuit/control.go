@@ -1,7 +1,9 @@
 package circuit
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,10 +164,7 @@ func (car *carrier) readControl(s transport.Stream, first []byte) error {
 }
 
 // A controlReader is what the reader of a control stream keeps between frames.
-type controlReader struct {
-	acks  wireAcks
-	known map[ID]bool // what resumed frames have named so far
-}
+type controlReader struct{ acks wireAcks }
 
 func (in *controlReader) take(car *carrier, typ transport.FrameType, body []byte) error {
 	switch typ {
@@ -194,7 +193,7 @@ func (in *controlReader) take(car *carrier, typ transport.FrameType, body []byte
 		}
 		car.onYield(&y)
 	case frameResumed:
-		return in.onResumed(car, body)
+		return car.onResumed(body)
 	default:
 		if !typ.Optional() {
 			return faultf("frame type %#x on the control stream", byte(typ))
@@ -203,30 +202,30 @@ func (in *controlReader) take(car *carrier, typ transport.FrameType, body []byte
 	return nil
 }
 
-// onResumed learns which circuits the other side has, once per carrier.
-func (in *controlReader) onResumed(car *carrier, body []byte) error {
+// onResumed learns which circuits the other side has. Those that it has opened
+// and does not name are gone there.
+func (car *carrier) onResumed(body []byte) error {
 	var w wireResumed
 	if err := parse(body, &w); err != nil {
 		return err
 	}
-	if in.known == nil {
-		in.known = map[ID]bool{}
-	}
+	l := car.link
+	l.mu.Lock()
 	for _, id := range w.IDs {
-		in.known[id] = true
-	}
-	if len(in.known) > maxResumed {
-		return faultf("more than %d circuits to resume", maxResumed)
-	}
-	if w.More {
-		return nil
-	}
-	known := in.known
-	in.known = nil
-	for _, c := range car.link.snapshot() {
-		if c.accepted && !known[c.id] {
-			c.unknownThere(car.seq)
+		if c := l.circuits[id]; c != nil {
+			c.named = car.seq
 		}
+	}
+	var gone []*Circuit
+	for _, c := range l.circuits {
+		if !w.More && c.accepted && c.named < car.seq {
+			gone = append(gone, c)
+		}
+	}
+	l.mu.Unlock()
+	slices.SortFunc(gone, func(a, b *Circuit) int { return cmp.Compare(a.number, b.number) })
+	for _, c := range gone {
+		c.unknownThere(car.seq)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type fakeConn struct {
 
 	mu      sync.Mutex
 	streams []*fakeStream
+	full    bool // no more streams are opened by OpenStream
 }
 
 var _ transport.Conn = (*fakeConn)(nil)
@@ -33,7 +34,15 @@ func (k *fakeConn) Info() transport.ConnInfo {
 	return transport.ConnInfo{RemoteKey: make(ed25519.PublicKey, ed25519.PublicKeySize)}
 }
 
-func (k *fakeConn) OpenStream(context.Context) (transport.Stream, error) { return k.stream(), nil }
+func (k *fakeConn) OpenStream(context.Context) (transport.Stream, error) {
+	k.mu.Lock()
+	full := k.full
+	k.mu.Unlock()
+	if full {
+		return nil, transport.ErrLost
+	}
+	return k.stream(), nil
+}
 
 func (k *fakeConn) AcceptStream(context.Context) (transport.Stream, error) {
 	<-k.ctx.Done()
@@ -81,6 +90,7 @@ type fakeStream struct {
 	by      time.Time
 	closed  bool
 	written int
+	record  []byte // what was written, if it is not nil
 }
 
 var _ transport.Stream = (*fakeStream)(nil)
@@ -117,6 +127,9 @@ func (s *fakeStream) Write(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	s.written += len(p)
+	if s.record != nil {
+		s.record = append(s.record, p...)
+	}
 	return len(p), nil
 }
 
@@ -201,6 +214,7 @@ func newFakeCircuit(l *Link, o Owner) (*fakeCircuit, error) {
 func (f *fakeCircuit) attachFake(change func(s *state, a *attachment)) {
 	car := f.link.carrier()
 	f.pipe = car.conn.(*fakeConn).stream()
+	f.pipe.record = []byte{}
 	f.at = newAttachment(f.Circuit, car, f.pipe)
 	f.at.reading = true
 	car.mu.Lock()

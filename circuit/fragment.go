@@ -1,10 +1,11 @@
 // Package circuit is the one abstraction of ckt: a [Circuit] is an ordered,
 // two-way channel of fragments between two peers. It is accepted before it is
-// open, bounded by credit in both directions, and ends once, at both ends,
-// with a cause.
+// open, bounded by credit in both directions, outlives the connection that
+// carries it, and ends once, at both ends, with a cause.
 //
-// A [Link] carries the circuits of one connection, each on a stream of its
-// own. Package peer decides who may open what.
+// A [Link] is everything between two processes: their circuits, each on a
+// stream of its own, over one connection after another. A [Hub] is what the
+// links of a node share. Package peer decides who may open what.
 package circuit
 
 // A CallType says what a fragment is. The library stamps it on receipt.

@@ -124,7 +124,7 @@ func (l *Link) Attach(conn transport.Conn) {
 	switch {
 	case l.ended:
 		l.mu.Unlock()
-		conn.Close(transport.CodeClosed, "")
+		conn.Close(transport.CodeLost, "") // no goodbye: the next one may find another link
 		return
 	case l.last == conn:
 		l.mu.Unlock()

@@ -1,8 +1,10 @@
 package circuit
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +22,14 @@ type machine struct {
 	answer chan error // of the opening, if this side has opened
 	data   []byte     // the steps not taken yet
 
-	readEnded bool // the stream has ended: no more frames
+	readEnded bool        // the stream has ended: no more frames
+	old       *attachment // the one before
+	oldReads  bool        // its reader may have frames in hand
+	sent      [][]byte    // payloads, the first one with serial 1
+	base      uint64      // what was acknowledged when the attachment began
+	lasting   bool        // it outlives its connections
+	paced     bool        // whatever comes is fast
+	now       watermarks
 	received  uint64
 	cause     error
 	largest   int   // cost of the largest fragment handed in
@@ -31,20 +40,28 @@ type machine struct {
 const machineWindow = 8 << 10
 
 func newMachine(t *testing.T, data []byte) *machine {
-	l, err := newFakeLink(Config{Window: machineWindow, MaxPayload: 4 << 10}, wireSettings{Window: machineWindow, MaxPayload: 1 << 10})
+	m := &machine{t: t, owner: &fakeOwner{}, data: data}
+	how := m.byte()
+	settings := wireSettings{Window: machineWindow, MaxPayload: 2 << 10}
+	if m.lasting = how&8 != 0; m.lasting {
+		settings.LingerMillis = 120_000
+	}
+	l, err := newFakeLink(Config{Window: machineWindow, MaxPayload: 4 << 10}, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, owner: &fakeOwner{}, data: data}
 	if m.c, err = newFakeCircuit(l, m.owner); err != nil {
 		t.Fatal(err)
 	}
-	how := m.byte()
+	m.paced = how&16 != 0
+	synctest.Wait() // the control stream is open
+	m.ownStreams()
 	if how&1 != 0 { // this side opens
 		m.answer = make(chan error, 1)
 		if how&2 != 0 {
 			m.c.first = true
-			if err := m.c.s.queue(&Fragment{Payload: []byte("first")}); err != nil {
+			m.sent = append(m.sent, []byte("first"))
+			if err := m.c.s.queue(&Fragment{Payload: m.sent[0]}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -72,6 +89,7 @@ func (m *machine) run() {
 	steps := []func(arg byte){
 		m.nextData, m.anyData, m.fin, m.accept, m.refuse, m.unknown, m.raw, m.eof,
 		m.send, m.close, m.ack, m.read, m.rangeOver, m.lose, m.wait, m.settle,
+		m.detach, m.resume, m.yield, m.late,
 	}
 	for len(m.data) > 0 {
 		b := m.byte()
@@ -115,10 +133,10 @@ func (m *machine) fin(arg byte) {
 }
 
 func (m *machine) accept(arg byte) {
-	a := &wireAccept{Generation: 1, Seed: fakeSeed}
+	a := &wireAccept{Generation: m.c.at.gen, Seed: fakeSeed, Received: m.has(arg >> 3), Credit: uint64(arg) << 6}
 	switch arg % 8 {
 	case 0:
-		a.Generation = 2
+		a.Generation++
 	case 1:
 		a.Seed = ID{}
 	case 2:
@@ -142,18 +160,25 @@ func (m *machine) raw(arg byte) {
 	m.frame(frameOpen+transport.FrameType(arg)%8, b)
 }
 
-func (m *machine) eof(byte) {
+func (m *machine) eof(arg byte) {
 	if !m.readEnded {
 		m.readEnded = true
-		m.c.at.readEnded(errors.New("the stream has ended"))
+		m.c.at.readEnded([]error{
+			errors.New("the stream has ended"), io.EOF, io.EOF,
+			&transport.RemoteError{Code: codeGone}, &transport.RemoteError{Code: transport.CodeProtocol},
+		}[arg%5])
 	}
 }
 
 func (m *machine) send(arg byte) {
 	before := m.c.Stats()
-	err := m.c.SendOneWay(&Fragment{Payload: make([]byte, int(arg)*8)})
+	payload := bytes.Repeat([]byte{byte(len(m.sent))}, int(arg)*8)
+	err := m.c.SendOneWay(&Fragment{Payload: payload})
 	if sent := m.c.Stats().FragmentsSent - before.FragmentsSent; (err == nil) != (sent == 1) {
 		m.t.Fatalf("SendOneWay: %v, and %d were taken", err, sent)
+	}
+	if err == nil {
+		m.sent = append(m.sent, payload)
 	}
 }
 
@@ -169,7 +194,7 @@ func (m *machine) ack(arg byte) {
 	received := uint64(arg >> 2)
 	if arg&3 == 0 {
 		m.c.mu.Lock()
-		received = m.c.s.out.sent
+		received = m.c.s.out.most
 		m.c.mu.Unlock()
 	}
 	m.c.at.car.onAcks([]wireAck{{Stream: m.c.at.stream.ID(), Received: received, Credit: uint64(arg) << 8}})
@@ -238,28 +263,21 @@ func (m *machine) check() {
 			inbox += it.cost
 		}
 	}
-	outbox := 0
-	for _, c := range s.out.chunks {
-		outbox += c.cost
-	}
 	switch {
 	case s.received < m.received:
 		m.t.Fatalf("received went from %d to %d", m.received, s.received)
-	case inbox > machineWindow+m.largest:
-		m.t.Fatalf("the inbox costs %d, over the window of %d and a fragment", inbox, machineWindow)
+	case inbox > s.window+m.largest:
+		m.t.Fatalf("the inbox costs %d, over the window of %d and a fragment", inbox, s.window)
 	case s.took+uint64(inbox) != s.rcvCost:
 		m.t.Fatalf("of %d, %d are taken and %d in the inbox", s.rcvCost, s.took, inbox)
-	case s.granted > s.took+machineWindow:
-		m.t.Fatalf("credit of %d with %d taken", s.granted, s.took)
-	case outbox != s.out.cost || outbox > machineWindow+frameCost(frameSize(1<<11), 0):
-		m.t.Fatalf("the outbox costs %d, and counts %d", outbox, s.out.cost)
-	case s.out.acked > s.out.sent || s.out.sent > s.out.last:
-		m.t.Fatalf("acknowledged %d, sent %d, taken %d", s.out.acked, s.out.sent, s.out.last)
 	case m.cause != nil && s.cause != m.cause:
 		m.t.Fatalf("the cause was %v and is %v", m.cause, s.cause)
 	case s.ended && context.Cause(m.c.Context) == nil && s.cause == nil:
 		m.t.Fatal("ended without a cause")
 	}
+	m.checkSender(s)
+	m.checkWindows(s)
+	m.now.check(m.t, s)
 	m.received, m.cause = s.received, s.cause
 }
 
@@ -268,6 +286,7 @@ func (m *machine) end() {
 	m.c.Close()
 	m.check()
 	m.eof(0)
+	m.endOld()
 	m.c.link.Shutdown(context.Background(), nil)
 	m.check()
 	if m.owner.added != 1 || m.owner.removed != 1 {
@@ -282,19 +301,27 @@ func (m *machine) end() {
 }
 
 func FuzzCircuit(f *testing.F) {
-	f.Add([]byte{0, 0, 1, 0, 2, 15, 0, 11, 0, 2, 0, 15, 0})      // data, read, fin
-	f.Add([]byte{1, 3, 7, 8, 9, 15, 0, 10, 0, 0, 200})           // open, accept, send, ack
-	f.Add([]byte{3, 4, 2, 8, 1})                                 // open, refuse
-	f.Add([]byte{0, 0, 255, 0, 255, 0, 255, 15, 0, 0, 255})      // over the credit
-	f.Add([]byte{0, 1, 0, 1, 2})                                 // serial 0, then a gap
-	f.Add([]byte{0, 0, 1, 0, 1, 2, 8, 2, 8, 0, 1})               // data, fin, second fin
-	f.Add([]byte{4, 8, 100, 8, 100, 15, 0, 9, 0, 7, 0})          // a blocked writer
-	f.Add([]byte{0, 0, 1, 13, 0, 0, 1, 0, 1})                    // frames in hand after a loss
-	f.Add([]byte{0, 0, 7, 0, 1, 0, 7, 15, 0, 11, 1, 12, 255})    // errors and reads, then a range
-	f.Add([]byte{0, 0, 1, 0, 1, 2, 0, 15, 0, 14, 255, 14, 255})  // fin with unread fragments, and time
-	f.Add([]byte{0, 9, 1, 0, 1, 0, 255, 0, 255, 0, 255, 14, 90}) // data after our close
-	f.Add([]byte{0, 2, 0, 9, 0, 15, 0, 14, 255, 7, 0})           // both close
-	f.Add([]byte{0, 6, 27, 147, 1, 194, 160, 5, 170, 6, 3})      // raw frames, optional and unknown ones
+	f.Add([]byte{0, 0, 1, 0, 2, 15, 0, 11, 0, 2, 0, 15, 0})                               // data, read, fin
+	f.Add([]byte{1, 3, 7, 8, 9, 15, 0, 10, 0, 0, 200})                                    // open, accept, send, ack
+	f.Add([]byte{3, 4, 2, 8, 1})                                                          // open, refuse
+	f.Add([]byte{0, 0, 255, 0, 255, 0, 255, 15, 0, 0, 255})                               // over the credit
+	f.Add([]byte{0, 1, 0, 1, 2})                                                          // serial 0, then a gap
+	f.Add([]byte{0, 0, 1, 0, 1, 2, 8, 2, 8, 0, 1})                                        // data, fin, second fin
+	f.Add([]byte{4, 8, 100, 8, 100, 15, 0, 9, 0, 7, 0})                                   // a blocked writer
+	f.Add([]byte{0, 0, 1, 13, 0, 0, 1, 0, 1})                                             // frames in hand after a loss
+	f.Add([]byte{0, 0, 7, 0, 1, 0, 7, 15, 0, 11, 1, 12, 255})                             // errors and reads, then a range
+	f.Add([]byte{0, 0, 1, 0, 1, 2, 0, 15, 0, 14, 255, 14, 255})                           // fin with unread fragments, and time
+	f.Add([]byte{0, 9, 1, 0, 1, 0, 255, 0, 255, 0, 255, 14, 90})                          // data after our close
+	f.Add([]byte{0, 2, 0, 9, 0, 15, 0, 14, 255, 7, 0})                                    // both close
+	f.Add([]byte{8, 8, 9, 8, 9, 15, 0, 16, 0, 17, 0, 15, 0, 10, 0, 0, 1})                 // sent, lost, resumed
+	f.Add([]byte{9, 3, 7, 8, 9, 8, 9, 15, 0, 16, 1, 17, 0, 3, 7, 15, 0, 10, 0})           // the same at the opener
+	f.Add([]byte{8, 0, 1, 0, 1, 16, 0, 17, 9, 17, 33, 17, 1, 0, 1, 19, 0, 19, 9, 15, 0})  // generations, frames in hand
+	f.Add([]byte{8, 8, 9, 16, 2, 8, 3, 17, 0, 8, 4, 0, 1, 15, 0, 16, 3, 17, 24})          // on another connection
+	f.Add([]byte{8, 9, 0, 15, 0, 16, 0, 17, 0, 7, 1, 15, 0})                              // closed, lost, resumed, EOF
+	f.Add([]byte{8, 0, 0, 18, 0, 18, 9, 0, 0, 16, 0, 14, 255, 14, 255})                   // yields, and linger is over
+	f.Add([]byte{24, 0, 255, 0, 255, 11, 0, 0, 255, 11, 0, 0, 255, 0, 255, 18, 1, 15, 0}) // a window that grows
+	f.Add([]byte{8, 7, 4, 17, 0, 7, 4, 17, 0, 7, 4, 15, 0})                               // three faults
+	f.Add([]byte{0, 6, 27, 147, 1, 194, 160, 5, 170, 6, 3})                               // raw frames, optional and unknown ones
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 400 {
 			return // nothing new comes of it

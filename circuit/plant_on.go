@@ -2,7 +2,11 @@
 
 package circuit
 
-import "os"
+import (
+	"os"
+
+	"ckt.local/transport"
+)
 
 // planted reports whether the environment asks for a bug, so that the
 // simulation campaign can show that it would find it.
@@ -33,11 +37,16 @@ func (c *Circuit) OpenAgain() {
 		return
 	}
 	c.mu.Lock()
+	ready := c.s.at != nil && c.s.at.ready // else the copy may come first, and is rightly taken
 	old := wireOpen{
 		CircuitID: c.id, Generation: c.s.gen, Resume: true, Received: c.s.received, Credit: c.s.granted,
 		FromSeed: c.seed, FromService: c.local.service, ToPeer: c.remote.peer, ToService: c.remote.service,
 	}
 	c.mu.Unlock()
+	if !ready {
+		s.Reset(transport.CodeClosed)
+		return
+	}
 	s.Write(appendSmall(nil, frameOpen, &old))
 	s.Close()
 }

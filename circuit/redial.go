@@ -22,7 +22,8 @@ const (
 
 	// patientTry is how long a try takes at least that has waited for an
 	// answer. The next one follows at once; after a quicker failure there is
-	// a pause, twice as long each time up to maxPause.
+	// a pause, twice as long each time up to
+	// dialerPause, or otherPause.
 	patientTry  = time.Second
 	shortPause  = 100 * time.Millisecond
 	dialerPause = time.Second

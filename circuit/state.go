@@ -16,7 +16,7 @@ const (
 	keepUnread = 2 * time.Minute
 
 	// lingerAfterClose is how long a closed circuit tries to deliver what was
-	// sent before the close to a side that does not take it.
+	// sent before the close to a side that takes nothing of it.
 	lingerAfterClose = 2 * time.Minute
 )
 
@@ -74,9 +74,10 @@ type state struct {
 	acksFrom uint64        // out.acked when acks was made
 
 	// The end.
-	closed    bool  // this side has closed
-	closeWith error // the reason given; nil: none
-	finTold   bool  // the other side has been told, on some attachment
+	closed    bool   // this side has closed
+	closeWith error  // the reason given; nil: none
+	closeNews uint64 // received + out.acked when timer was set last
+	finTold   bool   // the other side has been told, on some attachment
 	fin       *wireFin
 	quiet     bool  // nobody has read for quietAfterEnd
 	cause     error // why the circuit ended; set once
@@ -88,7 +89,7 @@ type state struct {
 	owned     bool  // the owner knows it
 
 	poke  bool        // something that Fragments waits for has changed
-	timer *time.Timer // ends a close that nobody takes
+	timer *time.Timer // ends a close that nobody takes, or that its side never completes
 	stall *time.Timer // runs while Fragments calls take nothing of what is left after the end
 
 	dups  int64 // fragments that came twice
@@ -221,6 +222,10 @@ func (c *Circuit) settle(s *state) (todo after) {
 	}
 	s.poke = false
 	c.settleStall(s)
+	if s.timer == nil && !s.released && (s.closed || s.hasAll()) {
+		s.closeNews = s.received + s.out.acked
+		s.timer = time.AfterFunc(lingerAfterClose, c.giveUp)
+	}
 	c.settleAttachment(s, &todo)
 	c.settleAcks(s, &todo)
 	c.settleRelease(s, &todo)

@@ -21,7 +21,7 @@ import (
 // links knows the other processes that a node has to do with.
 type links struct {
 	mu     sync.Mutex // guards all of it, and is never held across a wait
-	closed bool // no more of them; those there are may still be connected anew
+	closed bool       // no more of them; those there are may still be connected anew
 	byProc map[proc]*link
 	loops  []*link // the ends of the connection to this node itself
 }
@@ -72,6 +72,8 @@ func (n *Node) adopt(conn transport.Conn, addr string) (*link, error) {
 		l.Attach(conn) // nothing, if it has conn already
 	case errors.Is(err, ErrNodeClosed):
 		conn.Close(transport.CodeClosed, ErrNodeClosed.Error())
+	default:
+		conn.Close(transport.CodeLost, "") // nobody here serves it; the other side may dial again
 	}
 	return l, err
 }

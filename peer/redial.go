@@ -58,7 +58,9 @@ func (n *Node) redialAt(ctx context.Context, l *link, addr string) error {
 	m, err := n.adopt(conn, "")
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w at %s: %w", transport.ErrUnreachable, addr, err)
+		// Not %w: that this side has just closed conn, or the link before it,
+		// must not look as if the endpoint were closed, or as a goodbye.
+		return fmt.Errorf("%w at %s: %v", transport.ErrUnreachable, addr, err)
 	case m == l:
 		return nil
 	case errors.Is(context.Cause(l.Context()), circuit.ErrPeerRestarted):
