@@ -46,6 +46,27 @@ func Pair(t testing.TB) (a, b *Host) {
 	return a, b
 }
 
+// Allowed says why Pair would skip a test; nil: it would not.
+func Allowed() error {
+	may := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and ends with its namespace
+		may <- unshare()
+	}()
+	return <-may
+}
+
+// unshare moves the calling thread into a network of its own.
+func unshare() error {
+	err := syscall.Unshare(syscall.CLONE_NEWNET)
+	if errors.Is(err, syscall.EPERM) {
+		return errNotRoot
+	}
+	return err
+}
+
+var errNotRoot = errors.New("network namespaces need root (CAP_SYS_ADMIN and CAP_NET_ADMIN)")
+
 // newHost starts the thread. Nothing else ever runs on it, and it ends with
 // its goroutine, because that stays locked to it.
 func newHost(t testing.TB, name string) *Host {
@@ -55,15 +76,15 @@ func newHost(t testing.TB, name string) *Host {
 	go func() {
 		defer close(gone)
 		runtime.LockOSThread()
-		made <- syscall.Unshare(syscall.CLONE_NEWNET)
+		made <- unshare()
 		for f := range h.work {
 			f()
 		}
 	}()
 	err := <-made
 	t.Cleanup(func() { close(h.work); <-gone })
-	if errors.Is(err, syscall.EPERM) {
-		t.Skip("SKIPPED: this test makes network namespaces, which needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN)")
+	if errors.Is(err, errNotRoot) {
+		t.Skipf("not tested here: %v", err)
 	}
 	if err != nil {
 		t.Fatalf("cannot make a network namespace: %v", err)
