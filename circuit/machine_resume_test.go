@@ -50,6 +50,38 @@ func (w *watermarks) check(t *testing.T, s *state) {
 	*w = now
 }
 
+// told is what the other side has said: that it has so much, and that so much
+// is all there is.
+type told struct {
+	received uint64
+	lasts    map[uint64]bool
+}
+
+func (w *told) note(typ transport.FrameType, body []byte) {
+	var fin wireFin
+	var accept wireAccept
+	switch {
+	case typ == frameFin && parse(body, &fin) == nil:
+		if w.lasts == nil {
+			w.lasts = map[uint64]bool{}
+		}
+		w.lasts[fin.Last] = true
+	case typ == frameAccept && parse(body, &accept) == nil:
+		w.received = max(w.received, accept.Received)
+	}
+}
+
+// check sees to it that nothing else is believed.
+func (w *told) check(t *testing.T, s *state) {
+	ended := s.at == nil || s.at.readDone // the end of the stream says that all is there
+	switch {
+	case s.out.acked > w.received && !ended:
+		t.Fatalf("%d are acknowledged, and the other side has said %d", s.out.acked, w.received)
+	case s.fin != nil && !w.lasts[s.fin.Last]:
+		t.Fatalf("%d are all there is, and the other side has said %v", s.fin.Last, w.lasts)
+	}
+}
+
 // has is a number of fragments that the other side may say it has: mostly one
 // that is possible.
 func (m *machine) has(arg byte) uint64 {
@@ -63,6 +95,13 @@ func (m *machine) has(arg byte) uint64 {
 		return 0
 	}
 	return o.acked + uint64(arg)%(o.most-o.acked+1)
+}
+
+// says is has, of what the other side then does say.
+func (m *machine) says(arg byte) uint64 {
+	n := m.has(arg)
+	m.told.received = max(m.told.received, n)
+	return n
 }
 
 // detach is the end of the attachment, or of its connection. The reader may
@@ -103,7 +142,7 @@ func (m *machine) resume(arg byte) {
 	if m.c.accepted {
 		open := &wireOpen{
 			CircuitID: m.c.id, FromSeed: fakeSeed, Resume: true,
-			Generation: gen + 1, Received: m.has(arg >> 3), Credit: uint64(arg) << 6,
+			Generation: gen + 1, Received: m.says(arg >> 3), Credit: uint64(arg) << 6,
 		}
 		switch arg & 7 {
 		case 1:

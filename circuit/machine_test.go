@@ -30,6 +30,7 @@ type machine struct {
 	lasting   bool        // it outlives its connections
 	paced     bool        // whatever comes is fast
 	now       watermarks
+	told      told
 	received  uint64
 	cause     error
 	largest   int   // cost of the largest fragment handed in
@@ -115,7 +116,11 @@ func (m *machine) nextData(arg byte) {
 }
 
 func (m *machine) anyData(arg byte) {
-	m.fragment(uint64(arg), 0, false)
+	serial := uint64(arg)
+	if arg > 99 {
+		serial %= m.received + 1 // has come before, or is 0
+	}
+	m.fragment(serial, 0, false)
 }
 
 func (m *machine) fragment(serial uint64, size int, isErr bool) {
@@ -129,7 +134,9 @@ func (m *machine) fragment(serial uint64, size int, isErr bool) {
 }
 
 func (m *machine) fin(arg byte) {
-	m.frame(frameFin, body(&wireFin{Last: m.received + uint64(arg>>1)%4 - uint64(arg>>4&1), Failed: arg&1 != 0, Reason: "reason"}))
+	fin := body(&wireFin{Last: m.received + uint64(arg>>1)%4 - uint64(arg>>4&1), Failed: arg&1 != 0, Reason: "reason"})
+	m.told.note(frameFin, fin)
+	m.frame(frameFin, fin)
 }
 
 func (m *machine) accept(arg byte) {
@@ -142,6 +149,7 @@ func (m *machine) accept(arg byte) {
 	case 2:
 		a.Seed[3]++
 	}
+	m.told.note(frameAccept, body(a))
 	m.frame(frameAccept, body(a))
 }
 
@@ -157,6 +165,7 @@ func (m *machine) raw(arg byte) {
 	b := m.data[:n]
 	m.data = m.data[n:]
 	m.largest = max(m.largest, frameCost(frameSize(n), 0))
+	m.told.note(frameOpen+transport.FrameType(arg)%8, b)
 	m.frame(frameOpen+transport.FrameType(arg)%8, b)
 }
 
@@ -197,6 +206,7 @@ func (m *machine) ack(arg byte) {
 		received = m.c.s.out.most
 		m.c.mu.Unlock()
 	}
+	m.told.received = max(m.told.received, received)
 	m.c.at.car.onAcks([]wireAck{{Stream: m.c.at.stream.ID(), Received: received, Credit: uint64(arg) << 8}})
 }
 
@@ -278,6 +288,7 @@ func (m *machine) check() {
 	m.checkSender(s)
 	m.checkWindows(s)
 	m.now.check(m.t, s)
+	m.told.check(m.t, s)
 	m.received, m.cause = s.received, s.cause
 }
 
