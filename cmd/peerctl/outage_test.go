@@ -151,7 +151,8 @@ func TestSendTellsProgramsOfAnOutage(t *testing.T) {
 func TestSendInterruptedInAnOutage(t *testing.T) {
 	t.Parallel()
 	env := cleanEnv(t)
-	x := startSending(t, serveFor(t, env, "peerctl"), env)
+	s := serveFor(t, env, "peerctl")
+	x := startSending(t, s, env)
 	x.relay.Cut()
 	x.write(t, []byte("second"))
 	awaitText(t, &x.stderr, lostLine)
@@ -163,6 +164,7 @@ func TestSendInterruptedInAnOutage(t *testing.T) {
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("ended after %v", took)
 	}
+	_ = s.end(syscall.SIGKILL) // it would wait for who is gone
 	if got := x.stderr.String(); !regexp.MustCompile(`^` + lostLine + "\npeerctl: interrupted\n$").MatchString(got) {
 		t.Errorf("stderr: %s", got)
 	}
@@ -212,7 +214,7 @@ func TestPushRidesThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	env, inbox, src := cleanEnv(t), t.TempDir(), t.TempDir()
 	url, relay := throughRelay(t, serveFor(t, env, "peerctl", "--dir", inbox), "files")
-	const count = 3000
+	const count = 1500
 	for i := range count {
 		if err := os.WriteFile(filepath.Join(src, fmt.Sprint(i)), fmt.Append(nil, "file ", i), 0o644); err != nil {
 			t.Fatal(err)
@@ -259,9 +261,9 @@ func TestOutageAboveTheProgressBar(t *testing.T) {
 	env := cleanEnv(t)
 	s := serveFor(t, env, "peerctl", "--dir", t.TempDir())
 	node, addr, _ := strings.Cut(s.url, "@")
-	relay := nettest.NewRelay(t, addr, 4<<20)
+	relay := nettest.NewRelay(t, addr, 3<<20)
 	src := filepath.Join(t.TempDir(), "f")
-	if err := os.WriteFile(src, noise(16<<20), 0o644); err != nil {
+	if err := os.WriteFile(src, noise(8<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	master, slave := terminal(t, columns)
@@ -275,7 +277,7 @@ func TestOutageAboveTheProgressBar(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	awaitText(t, shown, `[1-9]\.\d MiB / 16\.0 MiB`)
+	awaitText(t, shown, `[1-9]\.\d MiB / 8\.0 MiB`)
 	relay.Cut()
 	awaitText(t, shown, `connection to`)
 	relay.Heal()
@@ -289,7 +291,7 @@ func TestOutageAboveTheProgressBar(t *testing.T) {
 		t.Errorf("%d lines about the outage: %q", len(got), shown.String())
 	}
 	for line := range strings.SplitSeq(strings.ReplaceAll(shown.String(), "\x1b[1A\x1b[J", ""), "\n") {
-		if bar := strings.Contains(line, " / 16.0 MiB "); bar && !regexp.MustCompile(`^\s*\S+ \S+ / 16\.0 MiB `).MatchString(line) {
+		if bar := strings.Contains(line, " / 8.0 MiB "); bar && !regexp.MustCompile(`^\s*\S+ \S+ / 8\.0 MiB `).MatchString(line) {
 			t.Errorf("a garbled bar: %q", line)
 		}
 	}

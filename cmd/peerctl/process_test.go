@@ -111,6 +111,7 @@ func sendEndlessly(t *testing.T, env []string, url string) (cmd *exec.Cmd, stder
 }
 
 func TestSendToANodeThatIsKilled(t *testing.T) {
+	t.Parallel()
 	env := cleanEnv(t)
 	s := serveFor(t, env, "peerctl")
 	cmd, stderr := sendEndlessly(t, env, s.url)
