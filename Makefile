@@ -21,7 +21,7 @@ GOFILES  = find . -name '*.go' ! -path './bin/*' ! -path '*/testdata/*'
 GENFILES = find . \( -name '*_gen.go' -o -name '*_gen_test.go' \) ! -path './bin/*'
 
 # The cheap ones first.
-check: fmt vet lint fix generated arch docs test fuzz-smoke
+check: fmt vet lint fix generated arch docs test sim fuzz-smoke
 	@echo "make check: everything holds"
 
 fmt:

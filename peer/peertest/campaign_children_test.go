@@ -90,8 +90,7 @@ func (c *campaign) child(seed uint64) summary {
 		args = append(args, "-"+name+"="+flag.Lookup(name).Value.String())
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	// The race detector sleeps for a second before a process ends.
-	cmd.Env = append(append(os.Environ(), "GOMAXPROCS=1", "GORACE=atexit_sleep_ms=0"), c.env...)
+	cmd.Env = append(append(os.Environ(), childEnv()...), c.env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -102,6 +101,16 @@ func (c *campaign) child(seed uint64) summary {
 			err, cut(stderr.String()), cut(stdout.String())))
 	}
 	return o
+}
+
+// childEnv makes runs of a seed alike: the collector stops goroutines when it
+// likes, and the memory profile draws from the same random numbers as select.
+// And the race detector would sleep for a second before the process ends.
+func childEnv() []string {
+	return []string{
+		"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=1GiB", "GODEBUG=memprofilerate=0",
+		"GORACE=atexit_sleep_ms=0",
+	}
 }
 
 // parseResult finds the last summary in what a child has said.

@@ -125,7 +125,7 @@ type hope struct {
 // After that it notes from time to time what must have been acknowledged.
 func (c *contact) probe(ctx context.Context, limit time.Duration) {
 	began := c.w.now()
-	if !sleep(ctx, time.Millisecond+time.Microsecond) { // what is sent because of the mending is meant too
+	if !sleep(ctx, 2*time.Millisecond+time.Microsecond) { // what is sent because of the mending is meant too
 		return
 	}
 	hopes := c.hopes()

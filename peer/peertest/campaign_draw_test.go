@@ -42,6 +42,10 @@ func newPlan(seed uint64) plan {
 	}
 	p.circuit = drawConfig(newDice(seed, 5))
 	p.link.Latency = d.spread(time.Millisecond, 150*time.Millisecond)
+	// Packets of one instant leave one after the other, and no two take the
+	// same time: else timers of both sides would be due together, and Go lets
+	// chance decide between them.
+	p.link.Bandwidth, p.link.Queue, p.link.Jitter = 125e6, -1, time.Microsecond
 	if d.chance(0.5) {
 		p.link.Jitter = d.spread(time.Millisecond, 40*time.Millisecond)
 	}

@@ -305,6 +305,9 @@ func (w *world) settle() {
 		switch {
 		case e == nil && opening == 0:
 			quiet++
+			if quiet == 1 {
+				w.sum.Settled = w.now() - w.plan.calm
+			}
 			continue
 		case w.now() < w.plan.calm+settleLimit:
 			quiet = 0

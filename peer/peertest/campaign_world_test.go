@@ -264,10 +264,13 @@ func (w *world) slowly(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (w *world) untilCalm(ctx context.Context) {
+// untilCalm waits until everything is mended, and a moment more: what happens
+// at one instant would have no order.
+func (w *world) untilCalm(ctx context.Context, moment time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-w.calm:
+		sleep(ctx, moment)
 	}
 }
 

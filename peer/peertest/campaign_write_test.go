@@ -15,7 +15,7 @@ func (e *end) write(plan *circuitPlan) {
 	fl := flow{plan: plan, side: e.side, life: e.life.n, seed: e.w.plan.seed}
 	for serial := e.sentNow() + 1; serial <= fp.fragments; serial++ {
 		if serial == fp.fragments-fp.tail+1 {
-			e.w.untilCalm(e.c.Context)
+			e.w.untilCalm(e.c.Context, d.between(0, time.Millisecond))
 		}
 		if fp.gap > 0 {
 			e.w.slowly(e.c.Context, d.between(0, 2*fp.gap))
