@@ -109,12 +109,13 @@ func (car *carrier) busy() bool {
 }
 
 // resume attaches the circuits that this side has opened, and then tells the
-// other side which they are: those it knows besides are gone here.
+// other side which they are: those it knows besides are gone here. That is so
+// for the first connection too: an earlier link of the two may be over at this
+// side only.
 func (car *carrier) resume() {
-	if car.seq == 1 {
-		return // there were none before
+	if car.seq > 1 {
+		signal(car.control.watch) // also for those that the other side has to attach
 	}
-	signal(car.control.watch) // also for those that the other side has to attach
 	var ids [][16]byte
 	for _, c := range car.link.snapshot() {
 		if c.resumable() {

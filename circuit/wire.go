@@ -83,8 +83,7 @@ type wirePong struct {
 }
 
 // wireResumed names all circuits that its sender has opened and not done with,
-// in one frame or several. It follows the settings of every connection but the
-// first between two processes.
+// in one frame or several. It follows the settings of every connection.
 type wireResumed struct {
 	IDs  [][16]byte `msg:",limit=128"`
 	More bool       // another frame follows
