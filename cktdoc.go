@@ -162,11 +162,25 @@
 //   - Metadata is true. FromPeerID and its like are stamped by the receiver;
 //     RemoteNodeID is the verified key.
 //   - One end. A circuit ends once, at both ends, with a cause that says which
-//     kind of end it was. The circuits of this version live on one connection
-//     and end with it.
+//     kind of end it was.
 //
 // Read a circuit with Fragments, or select on Reads and Errors; fragments that
 // carry Err come in Errors.
+//
+// # Circuits outlive connections
+//
+// The promise: while both processes live and contact returns within the linger
+// time, every fragment is delivered exactly once and in order; otherwise both
+// ends get one definite error that says how many fragments were not
+// acknowledged.
+//
+// The circuits of a lost connection are detached. Both sides dial anew, and on
+// the next connection each sends what the other has not got; until then Send
+// takes what the window has room for. The linger time is CircuitConfig.Linger,
+// 2 minutes. If the other process has restarted, it is [ErrPeerRestarted].
+//
+// c.State says whether a circuit is attached, and c.States yields each change.
+// c.Flush waits until what was sent is acknowledged: is in the inbox there.
 //
 // # Errors
 //
@@ -178,8 +192,9 @@
 //   - [ErrClosed]: this side closed it;
 //   - a [RemoteError]: the other side closed it with that reason, such as the
 //     text of [ErrNodeClosed];
-//   - a [LostError], which matches [ErrPeerLost]: the connection is gone; it
-//     says how many fragments were not acknowledged.
+//   - a [LostError], which matches [ErrPeerLost]: the linger time is over, or
+//     the other process has restarted, which matches [ErrPeerRestarted] too,
+//     or has gone; it says how many fragments were not acknowledged.
 //
 // context.Cause of the ctx0 that a service gets says why the peer is to end.
 //
@@ -209,7 +224,7 @@
 //	go doc ckt.local/peer Node       // Connect, Close, Shutdown, Listing, …
 //	go doc ckt.local/peer API        // node.PeerAPI: register, start, stop, list, ping
 //	go doc ckt.local/peer LocalPeer  // what a service is handed
-//	go doc ckt.local/circuit Circuit // Send, Fragments, Close, NewCircuit, …
+//	go doc ckt.local/circuit Circuit // Send, Fragments, Flush, State, Close, NewCircuit, …
 //	go doc ckt.local/circuit Fragment
 //	go doc ckt.local/circuit RefuseCode
 //	go doc ckt.local/transport/identity Key
@@ -255,6 +270,9 @@ type (
 	// A CircuitConfig bounds the circuits of a node: Config.Circuit.
 	CircuitConfig = circuit.Config
 
+	// A State says whether a circuit is carried by a connection just now.
+	State = circuit.State
+
 	// A Fragment is one message on a circuit.
 	Fragment = circuit.Fragment
 )
@@ -282,7 +300,8 @@ type (
 	// A RefusedError is the other side's no to an opening or a start.
 	RefusedError = circuit.RefusedError
 
-	// A LostError ends the circuits of a connection that is gone.
+	// A LostError ends circuits that nobody has closed: no other connection
+	// has come in time, or none can come.
 	LostError = circuit.LostError
 
 	// A LimitError says that what the caller gave is over a limit. Nothing of
@@ -314,8 +333,13 @@ var (
 	// without a reason: all is well, and nothing is missing.
 	ErrRemoteClosed = circuit.ErrRemoteClosed
 
-	// ErrPeerLost: the connection is gone; matches every [LostError].
+	// ErrPeerLost: the circuit has ended without being closed; matches every
+	// [LostError].
 	ErrPeerLost = circuit.ErrPeerLost
+
+	// ErrPeerRestarted: where the other process was there is a new one, which
+	// knows nothing of the circuit. What matches it matches [ErrPeerLost] too.
+	ErrPeerRestarted = circuit.ErrPeerRestarted
 
 	// ErrOpenTimeout: the other side said neither yes nor no in time.
 	ErrOpenTimeout = circuit.ErrOpenTimeout
@@ -344,9 +368,6 @@ func NewServer(cfg Config) (*Node, error) { return peer.NewServer(cfg) }
 func NewClient(ctx context.Context, addr string, cfg Config) (*Node, error) {
 	return peer.NewClient(ctx, addr, cfg)
 }
-
-// NewFragment returns an empty Fragment. The zero Fragment is as good.
-func NewFragment() *Fragment { return new(Fragment) }
 
 // AllowAll is a [Policy] that allows every key everything. It is for tests
 // and for services that anybody may use.
