@@ -28,6 +28,7 @@ type courier struct {
 	every  time.Duration // one fragment per; 0: as fast as they go
 	size   int           // the biggest payload
 	count  uint64        // how many fragments; 0: until told to stop
+	linger time.Duration // how long circuits wait without a connection; 0: the default
 	report *report
 
 	finish     chan struct{} // closed when sending is to come to its end
@@ -45,6 +46,7 @@ func Main() {
 	rate := flag.Int("rate", 0, "fragments a second, in each direction")
 	flag.StringVar(&c.dial, "dial", "", "the `URL` of the courier to open circuits to")
 	flag.IntVar(&c.size, "size", 4<<10, "`bytes` of the biggest payload")
+	flag.DurationVar(&c.linger, "linger", 0, "how `long` a circuit waits without a connection")
 	flag.Uint64Var(&c.count, "count", 0, "how many fragments to send")
 	flag.Parse()
 	c.life = uint32(*life)
@@ -62,7 +64,10 @@ func (c *courier) run(listen, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	node, err := ckt.NewServer(ckt.Config{ListenAddr: listen, Identity: key, Authorize: ckt.AllowAll})
+	node, err := ckt.NewServer(ckt.Config{
+		ListenAddr: listen, Identity: key, Authorize: ckt.AllowAll,
+		Circuit: ckt.CircuitConfig{Linger: c.linger},
+	})
 	if err != nil {
 		return err
 	}

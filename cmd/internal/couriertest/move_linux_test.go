@@ -3,6 +3,7 @@ package couriertest
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,35 @@ func TestCutPath(t *testing.T) {
 				finish(t, d, p)
 				neverLost(t, d, p)
 			})
+		}
+	}
+}
+
+// Whoever waits in vain is told once, with the number of what may be lost.
+func TestCutLongerThanLinger(t *testing.T) {
+	t.Parallel()
+	dialler, acceptor, a, b := apart(t)
+	d, p := start(t, dialler, acceptor, "-rate", load, "-linger", "3s")
+	deafen(a, b, "both", 100)
+	isLost := func(e Event) bool { return e.Kind == Lost }
+	lost := [2]Event{d.Await("told of the loss", Patience, isLost), p.Await("told of the loss", Patience, isLost)}
+	healed := time.Now()
+	deafen(a, b, "both", 0)
+	for i, e := range lost {
+		other := lost[1-i]
+		// Some may have arrived whose acknowledgements have not. The hello is not in Sent.
+		if e.Unacked < int(e.Sent-other.Received) || e.Unacked > int(e.Sent)+1 {
+			t.Errorf("%d fragments were sent and %d received, and %d count as unacknowledged", e.Sent, other.Received, e.Unacked)
+		}
+		if e.Restarted || !strings.Contains(e.Text, "linger of 3s") {
+			t.Errorf("lost for another reason: %s", e.Text)
+		}
+	}
+	flows(healed, Patience, d, p) // on a new circuit
+	finish(t, d, p)
+	for _, c := range []*Process{d, p} {
+		if n := c.Count(Lost); n != 1 {
+			t.Errorf("%s was told %d times", c.name, n)
 		}
 	}
 }
