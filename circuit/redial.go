@@ -135,6 +135,10 @@ func (l *Link) probe(car *carrier, done func(answered bool)) {
 		return
 	}
 	l.wg.Go(func() {
+		select {
+		case <-time.After(l.stagger(car.seq)):
+		case <-l.ctx.Done():
+		}
 		err := l.tryRedial()
 		done(err == nil)
 		if isFinal(err) {
@@ -156,6 +160,10 @@ func (l *Link) jitter(try int, wait time.Duration) time.Duration {
 	share := h.Sum64() >> 11 % 1024
 	return wait*3/4 + wait/2*time.Duration(share)/1024
 }
+
+// stagger is a short wait that keeps apart what would be due at one instant:
+// nothing orders that, so a simulation could not be repeated.
+func (l *Link) stagger(try int) time.Duration { return l.jitter(try, 8*time.Millisecond) }
 
 // startKeeping starts keep unless it runs, with mu held and the link alive.
 func (l *Link) startKeeping() {

@@ -86,7 +86,8 @@ func (car *carrier) watchBusy() error {
 	since := time.Since(k.start) // silence counts from here at the earliest
 	wake := since
 	pinged := time.Duration(0) // when a ping went out last
-	probes := &prober{}        // a probe may outlive the loop
+	looks := 0
+	probes := &prober{} // a probe may outlive the loop
 	for car.busy() {
 		select {
 		case <-car.ctx.Done():
@@ -115,6 +116,8 @@ func (car *carrier) watchBusy() error {
 			}
 			wait = min(pingEvery/2, silence-silent)
 		}
+		looks++
+		wait += car.link.stagger(looks)
 		wake = now + wait
 		timer.Reset(wait)
 	}

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -260,7 +261,7 @@ func (e *Endpoint) tryWhileBusy(ctx context.Context, a *attempt, replace uint64)
 	end := time.Now().Add(e.cfg.HandshakeTimeout)
 	for wait := minPause; ; wait = min(2*wait, maxPause) {
 		err := e.try(ctx, a, replace)
-		pause := wait/2 + rand.N(wait/2)
+		pause := wait/2 + below(wait/2)
 		if !busy(err) || time.Now().Add(pause).After(end) {
 			return err
 		}
@@ -272,6 +273,14 @@ func (e *Endpoint) tryWhileBusy(ctx context.Context, a *attempt, replace uint64)
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// below returns a random time shorter than d. It is drawn from crypto/rand
+// because simulations can seed that.
+func below(d time.Duration) time.Duration {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(d))
 }
 
 // try makes one connection and brings it to the point where it is the Conn.

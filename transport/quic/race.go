@@ -17,8 +17,12 @@ import (
 // sooner than that: while there is no connection, a further handshake begins
 // each hedgeAfter, so that no two questions are more than 0.4 s apart.
 const (
-	hedgeAfter = time.Second
+	hedgeAfter = 980 * time.Millisecond
 	maxHedges  = 5 // handshakes of one try at a time
+
+	// hedgeSpread keeps the questions of several handshakes apart: nothing
+	// orders what is due at one instant, so a simulation could not be repeated.
+	hedgeSpread = 20 * time.Millisecond
 
 	// minTail is how long the other handshakes go on when the hello of the
 	// winner is over. That was one round trip already, so what was asked before
@@ -97,7 +101,7 @@ func (r *race) drain() {
 // first lasts until a handshake is complete or the other side has said no, and
 // with silence as long as the oldest handshake.
 func (r *race) first(ctx context.Context) (*quicgo.Conn, error) {
-	tick := time.NewTicker(hedgeAfter)
+	tick := time.NewTicker(hedgeAfter + below(hedgeSpread))
 	defer tick.Stop()
 	end := time.NewTimer(r.ep.cfg.HandshakeTimeout)
 	defer end.Stop()
