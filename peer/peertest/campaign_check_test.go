@@ -170,7 +170,8 @@ func (w *world) checkLost(e, other *end, lost *circuit.LostError) (broken []stri
 }
 
 // checkRestart is for an end whose other side was a process that is gone. Once
-// another one can be reached in its place, it must be told soon. A process at
+// another one can be reached in its place, it must be told within a second and
+// two round trips. A process at
 // another address may be one of another machine with the same key, so that
 // tells nothing.
 func (w *world) checkRestart(e, other *end) (broken []string) {
@@ -184,7 +185,7 @@ func (w *world) checkRestart(e, other *end) (broken []string) {
 		}
 		had := c.longest(next.bornAt, e.endedAt)
 		w.sum.restarted(had)
-		if had > healLimit {
+		if had > time.Second+4*(w.plan.link.Latency+w.plan.link.Jitter) {
 			broken = append(broken, fmt.Sprintf("%v, %v after it could have asked the new process", e.cause, had))
 		}
 	}

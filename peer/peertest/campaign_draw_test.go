@@ -142,6 +142,12 @@ func roughLink(d dice, l simnet.Link) simnet.Link {
 	if d.chance(0.5) {
 		l.Jitter = d.spread(5*time.Millisecond, 200*time.Millisecond)
 	}
+	if d.chance(0.3) {
+		l.Burst = simnet.Burst{Enter: d.magnitude(0.0005, 0.02), Length: d.magnitude(2, 60)}
+	}
+	if d.chance(0.3) {
+		l.Reorder, l.ReorderDelay = d.magnitude(0.01, 0.3), d.spread(time.Millisecond, 300*time.Millisecond)
+	}
 	if d.chance(0.4) {
 		l.Duplicate = d.magnitude(0.005, 0.2)
 	}
@@ -209,6 +215,7 @@ func (p *plan) drawCircuits(d dice, active time.Duration) {
 		if d.chance(0.5) {
 			c.at = d.between(0, active/10)
 		}
+		c.again = d.chance(0.1)
 		c.to = (c.from + 1 + d.IntN(p.hosts-1)) % p.hosts
 		for side := range c.flows {
 			c.flows[side] = drawFlow(d, min(budget/2, 300), active-c.at)

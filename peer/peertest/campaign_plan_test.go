@@ -29,6 +29,7 @@ type circuitPlan struct {
 	id       int
 	from, to int // hosts
 	at       time.Duration
+	again    bool        // by NewCircuit of one that is open, if there is one
 	first    bool        // fragment 1 of the opener goes with the opening
 	flows    [2]flowPlan // what the opener sends, and what the acceptor sends
 	close    closePlan

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -19,8 +18,12 @@ import (
 )
 
 // settleLimit is how long after the last mending everything may take to be
-// sent, read and closed, in simulated time.
-const settleLimit = 150 * time.Second
+// sent, read and closed, in simulated time, and lingerLimit how long circuits
+// may take that wait for a process that is gone.
+const (
+	settleLimit = 30 * time.Second
+	lingerLimit = 150 * time.Second
+)
 
 // runSeed runs the plan of a seed and reports what has come of it: once if all
 // is well, and before the world is taken down as well if something is broken,
@@ -92,198 +95,6 @@ func (w *world) script() []step {
 	return steps
 }
 
-// supersede moves a circuit of the plan to another stream.
-func (w *world) supersede(id int) {
-	for _, m := range w.all() {
-		o := m.end(0)
-		if o == nil || o.known().id != id || !o.open() || !supersede(o.c) {
-			continue
-		}
-		w.logf("%v: moves to another stream", o)
-		w.count(func(s *summary) { s.Faults["superseding"]++ })
-	}
-}
-
-// touched returns the contacts that a fault is about.
-func (w *world) touched(f fault) []*contact {
-	var cs []*contact
-	for _, p := range w.sortedPairs() {
-		if p == pairOf(f.a, f.b) || f.b < 0 && (p.a == f.a || p.b == f.a) {
-			cs = append(cs, w.pairs[p])
-		}
-	}
-	return cs
-}
-
-func (w *world) sortedPairs() []pair {
-	var ps []pair
-	for b := range w.plan.hosts {
-		for a := range b {
-			ps = append(ps, pair{a, b})
-		}
-	}
-	return ps
-}
-
-func (w *world) begins(f fault) {
-	w.logf("fault: %v", f)
-	w.count(func(s *summary) { s.Faults[string(f.kind)]++ })
-	switch f.kind {
-	case faultKill:
-		w.kill(f.a)
-	case faultStop:
-		w.stop(f.a)
-	case faultMove:
-		w.move(f.a)
-	case faultRebind:
-		w.nat.Reboot()
-		w.interrupt(f.a)
-	default:
-		w.eachContact(f, 1)
-	}
-}
-
-func (w *world) ends(f fault) {
-	w.logf("over: %v", f)
-	switch f.kind {
-	case faultKill, faultStop:
-		w.restart(f.a)
-	default:
-		w.eachContact(f, -1)
-	}
-}
-
-// eachContact counts a fault in or out where it holds.
-func (w *world) eachContact(f fault, n int) {
-	for _, c := range w.touched(f) {
-		c.update(func() {
-			switch f.kind {
-			case faultCutOneWay:
-				if f.a == c.pair.a {
-					c.cuts[0] += n
-				} else {
-					c.cuts[1] += n
-				}
-			case faultRough, faultNarrow:
-				if n > 0 {
-					c.bad = append(c.bad, f)
-				} else {
-					c.improve(f)
-				}
-			default:
-				c.cuts[0] += n
-				c.cuts[1] += n
-			}
-		})
-	}
-}
-
-// updateHost updates the contacts of a host whose process has come or gone.
-func (w *world) updateHost(i int) {
-	for _, c := range w.touched(fault{a: i, b: -1}) {
-		c.update(func() {})
-	}
-}
-
-// kill ends a process without a word. What has arrived at it by now is all
-// that may have been acknowledged: acknowledgements on the way are lost.
-func (w *world) kill(i int) {
-	h := w.hosts[i]
-	l := h.life
-	if l == nil {
-		return
-	}
-	h.life = nil
-	w.updateHost(i)
-	for _, m := range w.all() {
-		for side := range 2 {
-			if e := m.end(side); e != nil && e.life == l {
-				rcv := e.c.Stats().FragmentsRcv
-				e.mu.Lock()
-				e.atDeath = rcv
-				e.mu.Unlock()
-			}
-		}
-	}
-	w.die(l, "killed")
-	h.Kill()
-	w.bury(l)
-}
-
-// stop closes a node in the ordinary way.
-func (w *world) stop(i int) {
-	h := w.hosts[i]
-	l := h.life
-	if l == nil {
-		return
-	}
-	h.life = nil
-	w.updateHost(i)
-	w.die(l, "stopped")
-	if err := h.Stop(); err != nil {
-		w.logf("stopping host %d: %v", i, err)
-	}
-	w.bury(l)
-}
-
-func (w *world) die(l *life, how string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	l.died, l.diedAt = how, w.now()
-}
-
-// bury waits for everything that a dead process has left behind.
-func (w *world) bury(l *life) {
-	l.cancel()
-	l.wg.Wait()
-}
-
-func (w *world) restart(i int) {
-	if w.hosts[i].life != nil {
-		return
-	}
-	w.hosts[i].Start()
-	w.updateHost(i)
-	w.greet()
-}
-
-// greet has the host behind the NAT connect to all others, which could not
-// find it otherwise.
-func (w *world) greet() {
-	if w.plan.behind < 0 || w.hosts[w.plan.behind].life == nil {
-		return
-	}
-	l := w.hosts[w.plan.behind].life
-	for i, h := range w.hosts {
-		if i == l.host || h.life == nil {
-			continue
-		}
-		l.wg.Go(func() {
-			sleep(l.ctx, time.Duration(1+i)*time.Millisecond) // what happens at one instant has no order
-			ctx, cancel := context.WithTimeout(l.ctx, time.Minute)
-			defer cancel()
-			if _, err := l.node.Connect(ctx, h.URL("")); err != nil {
-				w.logf("connecting to host %d: %v", i, err)
-			}
-		})
-	}
-}
-
-// move gives a host another address.
-func (w *world) move(i int) {
-	w.moves++
-	w.hosts[i].Move(netip.AddrFrom4([4]byte{10, 1, byte(w.moves >> 8), byte(w.moves)}))
-	w.interrupt(i)
-}
-
-// interrupt is for a host that others see at another address now.
-func (w *world) interrupt(i int) {
-	for _, c := range w.touched(fault{a: i, b: -1}) {
-		c.update(func() {})
-		c.interrupt()
-	}
-}
-
 // mend ends all faults for good.
 func (w *world) mend() {
 	w.logf("everything is mended")
@@ -302,24 +113,38 @@ func (w *world) settle() {
 	for quiet := 0; quiet < 3; { // what was opened last may not have been taken yet
 		time.Sleep(500 * time.Millisecond)
 		e, opening := w.waiting()
+		since := w.now() - w.plan.calm
 		switch {
 		case e == nil && opening == 0:
 			quiet++
-			if quiet == 1 {
-				w.sum.Settled = w.now() - w.plan.calm
-			}
 			continue
-		case w.now() < w.plan.calm+settleLimit:
-			quiet = 0
+		case e == nil && since < openLimit+settleLimit, e != nil && since < e.settleLimit():
+			quiet, w.sum.Settled = 0, since
 			continue
 		case e == nil:
-			w.failf("%d circuits are neither opened nor not, %v after everything was mended", opening, settleLimit)
+			w.failf("%d circuits are neither opened nor not, %v after everything was mended", opening, since)
 		default:
-			w.failf("%v: is not over %v after everything was mended: %s", e, settleLimit, statsText(e.c))
+			w.failf("%v: is not over %v after everything was mended: %s", e, since, statsText(e.c))
 		}
 		w.dumpGoroutines()
 		return
 	}
+}
+
+// settleLimit is how long after the last mending an end may take to be over:
+// longer if the window lets only little through with each round trip, or if
+// the other process is gone and cannot be asked.
+func (e *end) settleLimit() time.Duration {
+	other := e.m.end(1 - e.side)
+	if other == nil || e.w.diedOf(other.life) != "" {
+		return lingerLimit
+	}
+	limit := settleLimit
+	if plan := e.known(); plan != nil {
+		rtt := 2 * (e.w.plan.link.Latency + e.w.plan.link.Jitter)
+		limit += time.Duration(plan.flows[0].fragments+plan.flows[1].fragments) * rtt
+	}
+	return limit
 }
 
 // waiting returns an end that is not over, and how many circuits are being

@@ -89,6 +89,9 @@ func (m *meeting) sender(side, claimed int) int {
 	return claimed
 }
 
+// openLimit is how long an opening waits for the answer.
+const openLimit = 30 * time.Second
+
 // service is what all peers of the campaign run.
 const service = "load"
 
@@ -184,19 +187,31 @@ func (w *world) open(plan *circuitPlan) {
 	w.count(func(*summary) { w.opening++ })
 	l.wg.Go(func() {
 		defer w.count(func(*summary) { w.opening-- })
-		c, _, err := l.peer.NewCircuitToPeerURL(url, first, 30*time.Second)
+		c, err := w.dial(plan, l, url, first)
 		if err != nil {
 			w.notOpened(plan, l, began, err)
 			return
 		}
-		sent := int64(0)
-		if first != nil {
-			sent = 1
-		}
+		sent := c.Stats().FragmentsSent
 		if e := w.begin(l, c, 0, plan, sent); e != nil {
 			w.logf("%v: open to life of host %d, circuit %s", e, plan.to, c.CircuitID())
 		}
 	})
+}
+
+// dial opens a circuit to the peer at url, or one more beside one that is open.
+func (w *world) dial(plan *circuitPlan, l *life, url string, first *circuit.Fragment) (*circuit.Circuit, error) {
+	if plan.again {
+		for _, m := range w.all() {
+			o, a := m.end(0), m.end(1)
+			if o != nil && a != nil && o.life == l && a.life.host == plan.to && o.open() {
+				c, _, err := o.c.NewCircuit()
+				return c, err
+			}
+		}
+	}
+	c, _, err := l.peer.NewCircuitToPeerURL(url, first, openLimit)
+	return c, err
 }
 
 // notOpened checks that there was a reason for it.
