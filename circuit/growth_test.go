@@ -11,14 +11,24 @@ import (
 	"ckt.local/transport/simnet"
 )
 
-// inLong runs f with a pair that a path of 1 Gbit/s and 100 ms joins.
-func inLong(t *testing.T, cfgA, cfgB circuit.Config, f func(t *testing.T, p *lasting)) {
+// inLong runs f with a pair that a path of a bandwidth, in bytes a second, and
+// 100 ms joins.
+func inLong(t *testing.T, bandwidth int64, cfgA, cfgB circuit.Config, f func(t *testing.T, p *lasting)) {
 	t.Helper()
 	batched := func(c net.PacketConn) net.PacketConn { return &batchSocket{PacketConn: c} }
 	synctest.Test(t, func(t *testing.T) {
-		runLasting(t, simnet.Link{Latency: 50 * time.Millisecond, Bandwidth: 125e6, Queue: -1}, batched, cfgA, cfgB, f)
+		runLasting(t, simnet.Link{Latency: 50 * time.Millisecond, Bandwidth: bandwidth, Queue: -1}, batched, cfgA, cfgB, f)
 	})
 }
+
+const (
+	gigabit = 125e6
+
+	// A path and a window that are a sixteenth of the real ones cost the test
+	// a sixteenth of the time.
+	smallPath   = gigabit / 16
+	smallWindow = 1 << 16
+)
 
 // A batchSocket hands packets over in batches, as kernels do. Without it,
 // quic-go acknowledges every other packet by itself, and does not get round to
@@ -37,9 +47,9 @@ func (s *batchSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, from, err
 }
 
-// stream sends fragments of 64 KiB as fast as it can, until ctx ends.
-func stream(ctx context.Context, c *circuit.Circuit) {
-	f := &circuit.Fragment{Payload: make([]byte, 64<<10)}
+// stream sends fragments as fast as it can, until ctx ends.
+func stream(ctx context.Context, c *circuit.Circuit, size int) {
+	f := &circuit.Fragment{Payload: make([]byte, size)}
 	for c.Send(ctx, f) == nil {
 	}
 }
@@ -64,13 +74,13 @@ func drain(c *circuit.Circuit) {
 // One circuit fills a long path, and when it has done so it gives back what it
 // needed for that.
 func TestWindowGrowsAndShrinks(t *testing.T) {
-	inLong(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+	inLong(t, gigabit, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
 		a, b := p.openCircuit(t, nil)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); stream(ctx, a) }()
-		rate(b, 2*time.Second)
-		if r := rate(b, time.Second); r < 0.8*125e6 {
+		go func() { defer close(done); stream(ctx, a, 64<<10) }()
+		rate(b, 1500*time.Millisecond)
+		if r := rate(b, 500*time.Millisecond); r < 0.8*gigabit {
 			t.Errorf("%.0f MB/s on a path of 125", r/1e6)
 		}
 		for _, s := range []*side{p.a, p.b} {
@@ -111,12 +121,16 @@ func (p *lasting) unused(t *testing.T, d time.Duration) {
 // A path that is cut in the middle of it, or a circuit that is closed, gives
 // everything back too.
 func TestGrownWindowAcrossAnOutage(t *testing.T) {
-	inLong(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+	cfg := circuit.Config{Window: smallWindow}
+	inLong(t, smallPath, cfg, cfg, func(t *testing.T, p *lasting) {
 		a, b := p.openCircuit(t, nil)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); stream(ctx, a) }()
+		go func() { defer close(done); stream(ctx, a, 4<<10) }()
 		rate(b, time.Second)
+		if p.b.link.Spare() == p.b.link.Budget() {
+			t.Fatal("the window has not grown")
+		}
 		drain(b)
 		p.outage(20 * time.Second)
 		within(t, 6*time.Second, "attached again", func() bool { return a.State().Attached && b.State().Attached })
@@ -131,7 +145,7 @@ func TestGrownWindowAcrossAnOutage(t *testing.T) {
 		}
 		p.unused(t, 20*time.Second)
 		stopped := make(chan struct{})
-		go func() { defer close(stopped); stream(context.Background(), a) }()
+		go func() { defer close(stopped); stream(context.Background(), a, 4<<10) }()
 		time.Sleep(300 * time.Millisecond)
 		a.Close()
 		<-stopped
@@ -143,26 +157,28 @@ func TestGrownWindowAcrossAnOutage(t *testing.T) {
 // Without a budget, or with one that is too small, windows stay as they are,
 // and all works as it did. Whose budget it is makes no difference.
 func TestBudgetIsABound(t *testing.T) {
-	none, small, large := circuit.Config{Budget: -1}, circuit.Config{Budget: 3 << 20}, circuit.Config{}
+	none, large := circuit.Config{Window: smallWindow, Budget: -1}, circuit.Config{Window: smallWindow}
+	small := circuit.Config{Window: smallWindow, Budget: 3 * smallWindow}
 	for _, tc := range []struct {
 		name         string
 		cfgA, cfgB   circuit.Config
 		least, limit float64 // MB/s
 	}{
-		{"none", none, none, 5, 12},
-		{"none at the sender", none, large, 5, 12},
-		{"none at the receiver", large, none, 5, 12},
-		{"small", small, small, 5, 45},
+		{"none", none, none, 0.3, 0.7},
+		{"none at the sender", none, large, 0.3, 0.7},
+		{"none at the receiver", large, none, 0.3, 0.7},
+		{"small", small, small, 0.8, 2.7},
+		{"large", large, large, 5, 7.9},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inLong(t, tc.cfgA, tc.cfgB, func(t *testing.T, p *lasting) {
+			inLong(t, smallPath, tc.cfgA, tc.cfgB, func(t *testing.T, p *lasting) {
 				a, b := p.openCircuit(t, nil)
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan struct{})
-				go func() { defer close(done); stream(ctx, a) }()
+				go func() { defer close(done); stream(ctx, a, 4<<10) }()
 				rate(b, 2*time.Second)
 				if r := rate(b, time.Second) / 1e6; r < tc.least || r > tc.limit {
-					t.Errorf("%.1f MB/s, want from %.0f to %.0f", r, tc.least, tc.limit)
+					t.Errorf("%.1f MB/s, want from %.1f to %.1f", r, tc.least, tc.limit)
 				}
 				for _, s := range []*side{p.a, p.b} {
 					if s.link.Spare() < 0 {
@@ -181,11 +197,11 @@ func TestBudgetIsABound(t *testing.T) {
 // The reader is what holds the sender up here, so a larger window would only
 // hold more that is unread.
 func TestSlowReaderDoesNotGrowTheWindow(t *testing.T) {
-	inLong(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+	inLong(t, gigabit, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
 		a, b := p.openCircuit(t, nil)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); stream(ctx, a) }()
+		go func() { defer close(done); stream(ctx, a, 64<<10) }()
 		for range 100 {
 			<-b.Reads
 			time.Sleep(50 * time.Millisecond) // 1.3 MB/s: the window is good for ten
@@ -204,20 +220,23 @@ func TestSlowReaderDoesNotGrowTheWindow(t *testing.T) {
 
 // Many circuits share the budget of their node.
 func TestCircuitsShareTheBudget(t *testing.T) {
-	cfg := circuit.Config{Budget: 8 << 20}
-	inLong(t, cfg, cfg, func(t *testing.T, p *lasting) {
+	cfg := circuit.Config{Window: smallWindow, Budget: 8 * smallWindow}
+	inLong(t, smallPath, cfg, cfg, func(t *testing.T, p *lasting) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{}, 10)
 		for range cap(done) {
 			a, b := p.openCircuit(t, nil)
 			drain(b)
-			go func() { stream(ctx, a); done <- struct{}{} }()
+			go func() { stream(ctx, a, 4<<10); done <- struct{}{} }()
 		}
 		for range 15 {
 			time.Sleep(100 * time.Millisecond)
 			if p.a.link.Spare() < 0 || p.b.link.Spare() < 0 {
 				t.Errorf("overdrawn: %d and %d", p.a.link.Spare(), p.b.link.Spare())
 			}
+		}
+		if p.b.link.Spare() > smallWindow {
+			t.Errorf("%d of the budget are left, and it is scarce", p.b.link.Spare())
 		}
 		stop()
 		for range cap(done) {

@@ -210,7 +210,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 		close(c.reads)
 		close(c.errs)
 	}
-	if s.room != nil && (s.sendErr() != nil || s.out.cost < s.most) {
+	if s.room != nil && (s.sendErr() != nil || s.out.cost < s.most || c.growOutbox(s)) {
 		close(s.room)
 		s.room = nil
 	}
