@@ -170,10 +170,10 @@ func (w *world) checkLost(e, other *end, lost *circuit.LostError) (broken []stri
 }
 
 // checkRestart is for an end whose other side was a process that is gone. Once
-// another one can be reached in its place, it must be told within a second and
-// two round trips. A process at
-// another address may be one of another machine with the same key, so that
-// tells nothing.
+// another one can be reached in its place, it must be told: within a second and
+// two round trips if the network was well, and as after any other outage if
+// not. A process at another address may be one of another machine with the same
+// key, so that tells nothing.
 func (w *world) checkRestart(e, other *end) (broken []string) {
 	if w.plan.mover < 0 || other.life.host == w.plan.mover {
 		return nil
@@ -184,8 +184,12 @@ func (w *world) checkRestart(e, other *end) (broken []string) {
 			continue
 		}
 		had := c.longest(next.bornAt, e.endedAt)
-		w.sum.restarted(had)
-		if had > time.Second+4*(w.plan.link.Latency+w.plan.link.Jitter) {
+		limit := moveLimit
+		if had == e.endedAt-next.bornAt {
+			limit = time.Second + 4*(w.plan.link.Latency+w.plan.link.Jitter)
+			w.sum.RestartLag = max(w.sum.RestartLag, had)
+		}
+		if had > limit {
 			broken = append(broken, fmt.Sprintf("%v, %v after it could have asked the new process", e.cause, had))
 		}
 	}

@@ -72,6 +72,9 @@ func (c *campaign) result(o summary) {
 	defer c.mu.Unlock()
 	c.outs = append(c.outs, o)
 	c.sum.add(o)
+	if len(o.Errors) > 0 && !c.untilFailure {
+		fmt.Fprintf(os.Stderr, "campaign: seed %d fails\n%s", o.Seed, o.failure())
+	}
 	c.enough = c.untilFailure && len(o.Errors) > 0
 	if len(c.next) > 0 && time.Since(c.said) > 10*time.Second {
 		c.said = time.Now()

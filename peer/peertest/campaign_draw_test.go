@@ -64,6 +64,7 @@ func newPlan(seed uint64) plan {
 	} else {
 		p.drawFaults(newDice(seed, 2), active)
 	}
+	p.calm = max(p.calm, active)
 	p.drawCircuits(newDice(seed, 3), max(active, p.calm/2))
 	p.drawSuperseding(newDice(seed, 4))
 	return p

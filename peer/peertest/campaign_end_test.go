@@ -22,6 +22,7 @@ type end struct {
 	wrote  chan struct{} // closed when the writer is through with its plan
 	gotAll chan struct{} // closed when everything that the plan of the other side has has come
 	over   chan struct{} // closed when the Context has ended and nothing more comes
+	news   int64         // what had come and gone when the circuit was moved to another stream
 
 	mu       sync.Mutex
 	plan     *circuitPlan // nil while the acceptor does not know it
@@ -135,7 +136,7 @@ func (e *end) watchStates() {
 			e.w.failf("%v: is %v after its end", e, st)
 		case st.Attachments < last.Attachments, st.Since.Before(last.Since):
 			e.w.failf("%v: is %+v after %+v", e, st, last)
-		case st.Attached == (st.Cause != nil), st.Ended && st.Attached:
+		case st.Attachments > 0 && st.Attached == (st.Cause != nil), st.Ended && st.Attached:
 			e.w.failf("%v: the state is %+v", e, st)
 		}
 		if st.Attached != last.Attached || st.Ended {

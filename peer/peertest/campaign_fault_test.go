@@ -6,13 +6,21 @@ import (
 	"time"
 )
 
-// supersede moves a circuit of the plan to another stream.
+// supersede moves a circuit of the plan to another stream, if something has
+// come or gone since it was moved last: the other side takes it for a fault,
+// and too many of those without any news end the circuit.
 func (w *world) supersede(id int) {
 	for _, m := range w.all() {
 		o := m.end(0)
-		if o == nil || o.known().id != id || !o.open() || !supersede(o.c) {
+		if o == nil || o.known().id != id || !o.open() {
 			continue
 		}
+		st := o.c.Stats()
+		news := st.FragmentsRcv + st.FragmentsSent - int64(st.Unacked)
+		if news == o.news || !supersede(o.c) {
+			continue
+		}
+		o.news = news
 		w.logf("%v: moves to another stream", o)
 		w.count(func(s *summary) { s.Faults["superseding"]++ })
 	}

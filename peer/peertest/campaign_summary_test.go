@@ -36,8 +36,6 @@ func (s *summary) healed(lag, limit time.Duration) {
 	}
 }
 
-func (s *summary) restarted(lag time.Duration) { s.RestartLag = max(s.RestartLag, lag) }
-
 // add adds another seed.
 func (s *summary) add(o summary) {
 	s.Seeds++
