@@ -118,12 +118,18 @@ func (cfg Config) withDefaults() Config {
 type Hub struct {
 	acceptor Acceptor
 	cfg      Config
-	spare    atomic.Int64 // of Config.Budget
+	spare    atomic.Int64  // of Config.Budget
+	redials  chan struct{} // has a token for each link that dials back
 }
+
+// maxRedials is how many links dial at a time whose other side has dialled
+// first: a server that has lost all its clients at once leaves most of the work
+// to them, each of which has few others.
+const maxRedials = 64
 
 // NewHub returns a hub whose circuits acc decides about.
 func NewHub(acc Acceptor, cfg Config) *Hub {
-	h := &Hub{acceptor: acc, cfg: cfg.withDefaults()}
+	h := &Hub{acceptor: acc, cfg: cfg.withDefaults(), redials: make(chan struct{}, maxRedials)}
 	h.spare.Store(max(0, h.cfg.Budget))
 	return h
 }

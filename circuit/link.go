@@ -150,6 +150,10 @@ func (l *Link) Attach(conn transport.Conn) {
 // [ErrPeerRestarted].
 func (l *Link) Restarted() { l.end(ErrPeerRestarted) }
 
+// Abandon ends the link because this side will not wait any longer. Its
+// circuits end with a [LostError] with that cause.
+func (l *Link) Abandon(cause error) { l.end(cause) }
+
 // Shutdown refuses new circuits, closes those there are with reason (nil: a
 // clean close), waits until what they have sent is acknowledged or ctx ends,
 // then closes the connection and joins the link's goroutines. If ctx ended

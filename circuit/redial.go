@@ -119,6 +119,14 @@ func (l *Link) redialLoop(wait time.Duration) {
 }
 
 func (l *Link) tryRedial() error {
+	if !l.dialed {
+		select {
+		case l.hub.redials <- struct{}{}:
+			defer func() { <-l.hub.redials }()
+		case <-l.ctx.Done():
+			return context.Cause(l.ctx)
+		}
+	}
 	ctx, cancel := context.WithTimeout(l.ctx, redialTime)
 	defer cancel()
 	return l.redial(ctx)

@@ -67,6 +67,9 @@ func (n *Node) adopt(conn transport.Conn, addr string) (*link, error) {
 	for _, g := range gone {
 		g.Restarted()
 	}
+	if err == nil {
+		n.limitAway(l)
+	}
 	switch {
 	case err == nil:
 		l.Attach(conn) // nothing, if it has conn already
@@ -110,6 +113,29 @@ func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, e
 		l.names[addr] = true
 	}
 	return l, gone, nil
+}
+
+// maxAway is how many processes with one key may be away at a time with
+// circuits that wait for them. A machine that crashes and comes back at another
+// address each time leaves one behind each time.
+const maxAway = 64
+
+var errTooManyAway = fmt.Errorf("peer: more than %d processes with its key are away", maxAway)
+
+// limitAway gives up the processes with the key of l that have been away since
+// longest, as far as there are too many.
+func (n *Node) limitAway(l *link) {
+	var away []*link
+	for _, m := range n.links.all() {
+		if m != l && !m.self && m.RemoteNodeID() == l.RemoteNodeID() && !m.Attached() && m.Context().Err() == nil {
+			away = append(away, m)
+		}
+	}
+	slices.SortFunc(away, func(a, b *link) int { return a.Info().Opened.Compare(b.Info().Opened) })
+	for _, m := range away[:max(0, len(away)-maxAway)] {
+		n.log.Warn("gives up circuits", "node", m.RemoteNodeID(), "err", errTooManyAway)
+		m.Abandon(errTooManyAway)
+	}
 }
 
 // loop makes one end of the connection to this node itself. links.mu is held.

@@ -262,3 +262,37 @@ func TestShutdownSaysWhatIsNotDelivered(t *testing.T) {
 		}
 	})
 }
+
+// A machine that crashes again and again, and comes back at another address
+// each time, must not leave ever more behind.
+func TestProcessesThatAreAwayAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := peertest.SimConfig{Circuit: circuit.Config{Linger: time.Hour}}.NewSim(t, 1)
+		hosts, taken := talking(sim, 2)
+		const crashes, limit = 75, 64
+		var here []*circuit.Circuit
+		for i := range crashes {
+			if _, _, err := hosts[0].StartPeer("talk").NewCircuitToPeerURL(hosts[1].URL("talk"), nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			here = append(here, <-taken)
+			hosts[0].Kill()
+			hosts[0].Move(netip.AddrFrom4([4]byte{10, 2, 0, byte(i + 1)}))
+			hosts[0].Start()
+			time.Sleep(6 * time.Second) // it is missed
+		}
+		waiting := 0
+		for i, c := range here {
+			switch cause := context.Cause(c.Context); {
+			case cause == nil:
+				waiting++
+			case i > crashes-limit || !errors.Is(cause, circuit.ErrPeerLost):
+				t.Errorf("circuit %d of %d ends with %v", i, crashes, cause)
+			}
+		}
+		if waiting > limit+1 {
+			t.Errorf("%d circuits wait for processes that are away, want at most %d", waiting, limit)
+		}
+		t.Logf("%d of %d circuits wait", waiting, crashes)
+	})
+}

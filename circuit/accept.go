@@ -1,0 +1,246 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+)
+
+// serveOpen answers an open frame. The error is about the frame; a refusal is
+// an answer, not an error.
+func (car *carrier) serveOpen(s transport.Stream, body []byte) error {
+	var open wireOpen
+	if err := parse(body, &open); err != nil {
+		return err
+	}
+	l := car.link
+	wait := l.cfg.OpenTimeout
+	if open.WaitMillis > 0 {
+		wait = time.Duration(min(open.WaitMillis, uint64(longestOpening.Milliseconds()))) * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(car.ctx, wait)
+	defer cancel()
+	c, err := l.known(ctx, &open)
+	switch {
+	case err != nil:
+	case c != nil:
+		err = c.resume(newAttachment(c, car, s), &open)
+	case open.Resume:
+		err = &Refusal{Code: refusedGone}
+	default:
+		err = car.accept(ctx, s, &open)
+	}
+	if _, broken := errors.AsType[*protocolError](err); broken {
+		return err
+	}
+	if err != nil {
+		car.refuse(s, err)
+	}
+	return nil
+}
+
+// known returns the circuit that an open frame is about, if there is one. One
+// that the acceptor is being asked about, because of an earlier frame, is
+// waited for. Otherwise the caller decides about it, and calls decided.
+func (l *Link) known(ctx context.Context, open *wireOpen) (*Circuit, error) {
+	id := ID(open.CircuitID)
+	for {
+		l.mu.Lock()
+		c, pending := l.circuits[id], l.pending[id]
+		if c == nil && pending == nil && !open.Resume {
+			l.pending[id] = make(chan struct{})
+		}
+		l.mu.Unlock()
+		if pending == nil {
+			return c, nil
+		}
+		select {
+		case <-pending:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (l *Link) decided(id ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.pending[id])
+	delete(l.pending, id)
+}
+
+// resume takes the circuit up again on another stream, at the side that has
+// accepted it. What the two sides tell one another, and whose word it is that
+// counts, changes under one lock.
+func (c *Circuit) resume(a *attachment, open *wireOpen) error {
+	if !c.accepted || ID(open.FromSeed).Peer(c.link.node) != c.remote.peer {
+		return &Refusal{Code: RefusedBadRequest, Reason: "the circuit is another one"}
+	}
+	if !a.car.add(a) {
+		return transport.ErrLost
+	}
+	var err error
+	c.update(func(s *state) {
+		switch {
+		case s.released:
+			err = &Refusal{Code: refusedGone}
+		case a.over:
+			err = transport.ErrLost
+		case open.Generation <= s.gen && !planted(bugGenerationIgnored):
+			err = &Refusal{Code: refusedStale}
+		default:
+			if s.leave(s.at, errSuperseded, transport.CodeSuperseded); s.lost {
+				err = &Refusal{Code: refusedGone} // it is not to be resumed
+				return
+			}
+			if s.fin == nil && !s.out.ack(open.Received) {
+				err = faultf("resumes after fragment %d, which was not sent", open.Received)
+				return
+			}
+			a.gen, s.gen = open.Generation, open.Generation
+			c.begin(s, a)
+			if open.Resume {
+				s.out.credit = open.Credit
+			}
+		}
+	})
+	if err != nil {
+		a.car.remove(a)
+	}
+	return err
+}
+
+// begin makes a what carries the circuit, at the side that has accepted it.
+func (c *Circuit) begin(s *state, a *attachment) {
+	s.take(a)
+	a.ready = true
+	a.handshake = appendSmall(nil, frameAccept, &wireAccept{
+		Seed: c.seed, Generation: a.gen, Received: s.received, Credit: s.grant(),
+	})
+}
+
+// accept asks the acceptor and, on its yes, hands over a new circuit.
+func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOpen) (err error) {
+	l := car.link
+	defer l.decided(open.CircuitID)
+	if open.Generation == 0 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromSeed).IsZero() {
+		return &Refusal{Code: RefusedBadRequest, Reason: "this is no opening of a new circuit"}
+	}
+	if identity.ValidServiceName(open.FromService) != nil {
+		return &Refusal{Code: RefusedBadRequest, Reason: "no service can have the opener's name"}
+	}
+	if err := l.awaitSettings(ctx); err != nil {
+		return err
+	}
+	if err := l.reserve(); err != nil {
+		return err
+	}
+	from := ID(open.FromSeed).Peer(l.node)
+	acc, err := l.hub.acceptor.AcceptCircuit(ctx, OpenRequest{
+		Link:        l,
+		CircuitID:   open.CircuitID,
+		FromPeerID:  from,
+		FromService: open.FromService,
+		ToPeerID:    open.ToPeer,
+		ToService:   open.ToService,
+	})
+	if err != nil {
+		l.unreserve()
+		return err
+	}
+	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{from, open.FromService})
+	c.seed = acc.Seed
+	c.first, c.accepted = open.HasFirst, true
+	c.s.confirmed, c.s.seq = true, car.seq
+	if err := l.register(c); err != nil {
+		l.unreserve()
+		return &Refusal{Code: RefusedShutdown}
+	}
+	if err = c.own(acc.Owner); err == nil {
+		err = acc.Deliver(ctx, c)
+	}
+	if err != nil {
+		c.lose(err)
+		c.Close()
+		return err
+	}
+	a := newAttachment(c, car, s)
+	if !car.add(a) {
+		c.detachedBefore(car)
+		return nil
+	}
+	attached := false
+	c.update(func(st *state) {
+		if attached = !a.over; attached {
+			a.gen, st.gen = open.Generation, open.Generation
+			c.begin(st, a)
+		}
+	})
+	if !attached {
+		c.detachedBefore(car)
+	}
+	return nil
+}
+
+// detachedBefore begins the linger of a circuit whose carrier was lost before
+// it was attached.
+func (c *Circuit) detachedBefore(car *carrier) {
+	c.update(func(s *state) { s.since, s.lostBy = time.Now(), context.Cause(car.ctx) })
+	c.link.keepSoon()
+}
+
+// awaitSettings waits for the other side's first control frame.
+func (l *Link) awaitSettings(ctx context.Context) error {
+	select {
+	case <-l.settings:
+		return nil
+	case <-ctx.Done():
+		return openCtxError(ctx)
+	}
+}
+
+// reserve counts one more circuit of the other side.
+func (l *Link) reserve() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.draining || l.ended:
+		return &Refusal{Code: RefusedShutdown}
+	case l.incoming >= l.cfg.MaxCircuits:
+		return &Refusal{Code: RefusedLimit, Reason: limitReason("circuits on one connection", l.cfg.MaxCircuits)}
+	}
+	l.incoming++
+	return nil
+}
+
+func (l *Link) unreserve() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.incoming--
+}
+
+// refuse tells the other side no and gives it time to read that.
+func (car *carrier) refuse(s transport.Stream, err error) {
+	l := car.link
+	r, ok := errors.AsType[*Refusal](err)
+	if !ok {
+		r = &Refusal{Code: RefusedInternal}
+		if car.ctx.Err() == nil {
+			l.cfg.Logger.Error("circuit: opening failed", "node", l.node, "error", err)
+		}
+	}
+	frame := appendSmall(nil, frameRefuse, &wireRefuse{Code: uint64(r.Code), Reason: cut(r.Reason, maxReason)})
+	s.SetWriteDeadline(time.Now().Add(refuseGrace))
+	if _, err := s.Write(frame); err == nil && s.Close() == nil {
+		s.SetReadDeadline(time.Now().Add(refuseGrace))
+		// Until the opener gives the stream up, as it does at once.
+		if _, err := io.Copy(io.Discard, s); err == nil {
+			return // both directions have ended, and a reset could overtake the refusal
+		}
+	}
+	s.Reset(transport.CodeRefused)
+}
