@@ -146,7 +146,7 @@ func TestCloseInAnOutage(t *testing.T) {
 func TestCloseRacesWithTheLoss(t *testing.T) {
 	for _, cut := range []string{"both", "from a", "from b"} {
 		t.Run(cut, func(t *testing.T) {
-			for at := time.Duration(0); at <= 50*time.Millisecond; at += 2500 * time.Microsecond {
+			for at := time.Duration(0); at <= 50*time.Millisecond; at += 4 * time.Millisecond {
 				inLasting(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) { testCloseRace(t, p, cut, at) })
 				if t.Failed() {
 					t.Fatalf("the cut comes %v after the close", at)

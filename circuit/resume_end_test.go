@@ -88,7 +88,7 @@ func TestLingerExpiresUnderLoad(t *testing.T) {
 			cfg := circuit.Config{Linger: 10 * time.Second}
 			inLasting(t, cfg, cfg, func(t *testing.T, p *lasting) {
 				a, b := p.ends(t, fromB)
-				there, back := send(t, a, b, time.Millisecond, 0), send(t, b, a, time.Millisecond, 0)
+				there, back := send(t, a, b, 5*time.Millisecond, 0), send(t, b, a, 5*time.Millisecond, 0)
 				time.Sleep(2 * time.Second)
 				p.partition()
 				atA, atB := lostOf(t, a), lostOf(t, b)

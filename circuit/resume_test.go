@@ -26,8 +26,8 @@ func TestCircuitsOutliveOutages(t *testing.T) {
 
 func testOutage(t *testing.T, p *lasting, cut, slow time.Duration, fromB bool) {
 	a, b := p.ends(t, fromB)
-	there := send(t, a, b, 10*time.Millisecond, slow)
-	back := send(t, b, a, 10*time.Millisecond, 0)
+	there := send(t, a, b, 30*time.Millisecond, slow)
+	back := send(t, b, a, 30*time.Millisecond, 0)
 	time.Sleep(3 * time.Second)
 	p.outage(cut)
 	atB := make(chan time.Duration, 1)
@@ -51,8 +51,8 @@ func TestManyOutages(t *testing.T) {
 		a, b := p.openCircuit(t, nil)
 		c, d := p.ends(t, true)
 		flows := []*traffic{
-			send(t, a, b, 10*time.Millisecond, 0), send(t, b, a, 10*time.Millisecond, 0),
-			send(t, c, d, 30*time.Millisecond, 0), send(t, d, c, 30*time.Millisecond, 0),
+			send(t, a, b, 40*time.Millisecond, 0), send(t, b, a, 40*time.Millisecond, 0),
+			send(t, c, d, 60*time.Millisecond, 0), send(t, d, c, 60*time.Millisecond, 0),
 		}
 		for i := range 40 {
 			time.Sleep(time.Duration(i*37%11) * 70 * time.Millisecond)

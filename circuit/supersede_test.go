@@ -72,7 +72,7 @@ func (p *simPair) load(t *testing.T) (flows []*traffic) {
 	t.Helper()
 	for i := range 4 {
 		a, b := p.ends(t, i%2 == 0)
-		flows = append(flows, send(t, a, b, 2*time.Millisecond, 0), send(t, b, a, 2*time.Millisecond, 0))
+		flows = append(flows, send(t, a, b, 10*time.Millisecond, 0), send(t, b, a, 10*time.Millisecond, 0))
 	}
 	return flows
 }
