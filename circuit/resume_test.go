@@ -54,7 +54,7 @@ func TestManyOutages(t *testing.T) {
 			send(t, a, b, 40*time.Millisecond, 0), send(t, b, a, 40*time.Millisecond, 0),
 			send(t, c, d, 60*time.Millisecond, 0), send(t, d, c, 60*time.Millisecond, 0),
 		}
-		for i := range 40 {
+		for i := range 20 {
 			time.Sleep(time.Duration(i*37%11) * 70 * time.Millisecond)
 			p.outage(time.Duration(i*29%13) * 700 * time.Millisecond)
 		}
