@@ -331,6 +331,7 @@ func FuzzCircuit(f *testing.F) {
 	f.Add([]byte{8, 9, 0, 15, 0, 16, 0, 17, 0, 7, 1, 15, 0})                              // closed, lost, resumed, EOF
 	f.Add([]byte{8, 0, 0, 18, 0, 18, 9, 0, 0, 16, 0, 14, 255, 14, 255})                   // yields, and linger is over
 	f.Add([]byte{24, 0, 255, 0, 255, 11, 0, 0, 255, 11, 0, 0, 255, 0, 255, 18, 1, 15, 0}) // a window that grows
+	f.Add([]byte("0x\xff vvv0x 0x\xff 0xvv\xff7"))                                        // a yield of nothing
 	f.Add([]byte{8, 7, 4, 17, 0, 7, 4, 17, 0, 7, 4, 15, 0})                               // three faults
 	f.Add([]byte{0, 6, 27, 147, 1, 194, 160, 5, 170, 6, 3})                               // raw frames, optional and unknown ones
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -49,9 +49,12 @@ func (c *Circuit) grow(s *state, size int) int {
 	return more
 }
 
-// shrink gives back what a window has grown.
-func (c *Circuit) shrink(s *state, window *int) {
-	more := *window - c.link.cfg.Window
+// shrink gives back what a window has grown over a size, or over its first.
+func (c *Circuit) shrink(s *state, window *int, size int) {
+	more := *window - max(size, c.link.cfg.Window)
+	if more <= 0 {
+		return
+	}
 	*window -= more
 	s.grown -= more
 	c.link.hub.release(more)
@@ -92,7 +95,7 @@ func (c *Circuit) keep(now time.Time, linger time.Duration) (again bool) {
 		if s.idle++; s.idle < idleTicks || s.at == nil || !s.at.ready {
 			return
 		}
-		c.shrink(s, &s.most)
+		c.shrink(s, &s.most, 0)
 		if rich {
 			at = s.at
 			yield = wireYield{Stream: at.stream.ID(), From: s.out.credit, To: s.out.sentCost + c.link.remote.Window}
@@ -119,7 +122,7 @@ func (a *attachment) onYield(y *wireYield) (err error) {
 			err = faultf("yields credit from %d to %d, having sent %d", y.From, y.To, s.rcvCost)
 		default:
 			s.granted = y.To
-			c.shrink(s, &s.window)
+			c.shrink(s, &s.window, int(s.granted-s.took)) // what may still come stays reserved
 		}
 	})
 	return err
