@@ -23,6 +23,7 @@ type campaign struct {
 	began time.Time
 	env   []string // for the children
 
+	workers      int  // children at a time
 	untilFailure bool // the first seed that fails is the last one
 
 	mu     sync.Mutex // guards what follows
@@ -34,7 +35,7 @@ type campaign struct {
 }
 
 func newCampaign(t *testing.T) *campaign {
-	return &campaign{t: t, began: time.Now(), said: time.Now()}
+	return &campaign{t: t, began: time.Now(), workers: runtime.NumCPU(), said: time.Now()}
 }
 
 // run runs the seeds and returns what has come of each, in the order in which
@@ -42,7 +43,7 @@ func newCampaign(t *testing.T) *campaign {
 func (c *campaign) run(seeds []uint64) []summary {
 	c.next = seeds
 	var wg sync.WaitGroup
-	for range min(runtime.NumCPU(), len(seeds)) {
+	for range min(c.workers, len(seeds)) {
 		wg.Go(func() {
 			for seed, ok := c.take(); ok; seed, ok = c.take() {
 				c.result(c.child(seed))
