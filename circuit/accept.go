@@ -37,7 +37,11 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte) error {
 	if _, broken := errors.AsType[*protocolError](err); broken {
 		return err
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case car.ctx.Err() != nil:
+		s.Reset(transport.CodeClosed) // no answer: the opener asks again on the next carrier
+	default:
 		car.refuse(s, err)
 	}
 	return nil

@@ -93,6 +93,9 @@ func (c *Circuit) attach(car *carrier, s transport.Stream) {
 // take makes a what carries the circuit.
 func (s *state) take(a *attachment) {
 	s.at, s.moving, s.since = a, false, time.Now()
+	if s.seq != a.car.seq {
+		s.faults = 0 // what went wrong on another connection says nothing about this one
+	}
 	s.seq = a.car.seq
 	s.asked = noAck // the list that it may be on is that of another attachment
 	s.attachments++
@@ -152,7 +155,7 @@ func (a *attachment) end(err error, code transport.Code) {
 // abandon gives the stream up after leave, or after it has ended.
 func (a *attachment) abandon() {
 	a.car.remove(a)
-	if !a.clean {
+	if !a.clean && a.car.ctx.Err() == nil { // else the stream ends with the connection, and nobody takes that for a fault
 		a.stream.Reset(a.code)
 	}
 }

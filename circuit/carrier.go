@@ -31,6 +31,7 @@ type carrier struct {
 	streams  map[uint64]*attachment // those that carry a circuit, by stream
 	queue    []*Circuit             // to be attached here
 	resuming bool                   // attachQueued runs
+	resumed  bool                   // the other side has named all its circuits
 }
 
 func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {
@@ -62,13 +63,13 @@ func (car *carrier) fail(code transport.Code, cause error) {
 	car.mu.Lock()
 	first := !car.over
 	car.over = true
+	car.cancel(cause) // before anybody can see over: what fails because of it must not look like a refusal
 	car.queue = nil
 	left := slices.Collect(maps.Values(car.streams))
 	car.mu.Unlock()
 	if !first {
 		return
 	}
-	car.cancel(cause)
 	car.link.cfg.Logger.Debug("circuit: connection has ended", "node", car.link.node, "err", cause)
 	slices.SortFunc(left, func(a, b *attachment) int { return cmp.Compare(a.c.number, b.c.number) })
 	for _, a := range left {
@@ -108,6 +109,17 @@ func (car *carrier) busy() bool {
 	return attached || car.link.awaited()
 }
 
+// resumeLater is resume for a carrier that comes right behind another one: a
+// side that makes one connection after the other must not have this one send
+// everything again each time.
+func (car *carrier) resumeLater() {
+	select {
+	case <-time.After(dialerWait):
+		car.resume()
+	case <-car.ctx.Done():
+	}
+}
+
 // resume attaches the circuits that this side has opened, and then tells the
 // other side which they are: those it knows besides are gone here. That is so
 // for the first connection too: an earlier link of the two may be over at this
@@ -144,7 +156,7 @@ func (car *carrier) attachSoon(c *Circuit) {
 	car.queue = append(car.queue, c)
 	if !car.resuming {
 		car.resuming = true
-		go car.attachQueued() // the link waits for c, and so for this
+		car.link.wg.Go(car.attachQueued) // acceptLoop is counted as long as the carrier is not over
 	}
 }
 

@@ -209,25 +209,40 @@ func (car *carrier) onResumed(body []byte) error {
 	if err := parse(body, &w); err != nil {
 		return err
 	}
-	l := car.link
-	l.mu.Lock()
-	for _, id := range w.IDs {
-		if c := l.circuits[id]; c != nil {
-			c.named = car.seq
-		}
+	car.mu.Lock()
+	again := car.resumed
+	car.resumed = !w.More
+	car.mu.Unlock()
+	if again || w.More && len(w.IDs) == 0 {
+		return faultf("resumed more than once, or without saying anything")
 	}
-	var gone []*Circuit
-	for _, c := range l.circuits {
-		if !w.More && c.accepted && c.named < car.seq {
-			gone = append(gone, c)
-		}
-	}
-	l.mu.Unlock()
+	gone := car.link.unnamed(car.seq, &w)
 	slices.SortFunc(gone, func(a, b *Circuit) int { return cmp.Compare(a.number, b.number) })
 	for _, c := range gone {
 		c.unknownThere(car.seq)
 	}
 	return nil
+}
+
+// unnamed notes the circuits that the other side has named on a carrier and
+// returns, with the last of its frames, those that it has opened and has not.
+func (l *Link) unnamed(seq int, w *wireResumed) (gone []*Circuit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range w.IDs {
+		if c := l.circuits[id]; c != nil {
+			c.named = seq
+		}
+	}
+	if w.More {
+		return nil
+	}
+	for _, c := range l.circuits {
+		if c.accepted && c.named < seq {
+			gone = append(gone, c)
+		}
+	}
+	return gone
 }
 
 // takeSettings learns the other side's limits, once per carrier. The link

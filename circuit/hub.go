@@ -147,11 +147,11 @@ func (h *Hub) release(n int) { h.spare.Add(int64(n)) }
 
 // Link starts to serve conn, which the link owns from now on. redial makes one
 // try at another connection to the same process and hands it to
-// [Link.Attach]; it is called while circuits wait for one, from a goroutine
-// of the link. Its errors: a [transport.RemoteError] that says no, and
-// [ErrPeerRestarted], end the circuits; after any other it is called again. A
-// nil redial leaves it to the other side. [Link.Wait] joins the link's
-// goroutines.
+// [Link.Attach]; it is called while circuits wait for one, or doubt the one
+// they have, from a goroutine of the link. [ErrPeerRestarted] and
+// [transport.ErrClosed], which is for an endpoint that has been closed here, end
+// the circuits; after any other error it is called again. A nil redial leaves
+// it to the other side. [Link.Wait] joins the link's goroutines.
 func (h *Hub) Link(conn transport.Conn, redial func(ctx context.Context) error) *Link {
 	return newLink(h, conn, redial)
 }

@@ -31,25 +31,27 @@ type Link struct {
 	settings chan struct{} // closed when remote is known
 	remote   wireSettings  // written once, before settings is closed
 
-	mu        sync.Mutex // never held across a wait
-	cur       *carrier   // nil: detached
-	last      transport.Conn
-	carriers  int // how many there have been
-	circuits  map[ID]*Circuit
-	numbers   uint64               // how many there have been
-	pending   map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered
-	live      int                  // circuits that are not forgotten
-	opening   int                  // calls of Open that wait for a carrier
-	incoming  int                  // circuits that the other side has opened or is opening
-	draining  bool                 // no new circuits
-	ended     bool
-	empty     chan struct{} // closed when the last circuit is forgotten; nil unless draining
-	attached  chan struct{} // closed when the next carrier is there; nil: nobody waits
-	redialing bool          // redialLoop runs
-	keeping   bool          // keep runs
-	keepMore  bool          // and is to look again before it ends
-	lostAt    error         // why the last carrier was lost
-	dropped   int           // fragments of closed circuits that were given up since draining
+	mu         sync.Mutex // never held across a wait
+	cur        *carrier   // nil: detached
+	last       transport.Conn
+	carriers   int       // how many there have been
+	attachedAt time.Time // when the latest one came
+	circuits   map[ID]*Circuit
+	numbers    uint64               // how many there have been
+	pending    map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered
+	live       int                  // circuits that are not forgotten
+	opening    int                  // calls of Open that wait for a carrier
+	incoming   int                  // circuits that the other side has opened or is opening
+	draining   bool                 // no new circuits
+	ended      bool
+	empty      chan struct{} // closed when the last circuit is forgotten; nil unless draining
+	attached   chan struct{} // closed when the next carrier is there; nil: nobody waits
+	redialing  bool          // redialLoop runs
+	keeping    bool          // keep runs
+	keepMore   bool          // and is to look again before it ends
+	lostAt     error         // why the last carrier was lost
+	tried      error         // what the last try to connect has led to
+	dropped    int           // fragments of closed circuits that were given up since draining
 }
 
 func newLink(h *Hub, conn transport.Conn, redial func(context.Context) error) *Link {
@@ -138,11 +140,18 @@ func (l *Link) Attach(conn transport.Conn) {
 		l.attached = nil
 	}
 	car.start() // counts its goroutines while the link has not ended
+	hasty := time.Since(l.attachedAt) < dialerWait
+	l.attachedAt = time.Now()
+	if hasty {
+		l.wg.Go(car.resumeLater)
+	}
 	l.mu.Unlock()
 	if old != nil {
 		old.fail(transport.CodeSuperseded, errSuperseded)
 	}
-	car.resume()
+	if !hasty {
+		car.resume()
+	}
 }
 
 // Restarted ends the link: another process with the same key stands where the
@@ -225,7 +234,7 @@ func (l *Link) detached(car *carrier, cause error) {
 	l.cur, l.lostAt = nil, cause
 	wanted := l.live+l.opening > 0 && l.linger() > 0
 	if wanted {
-		l.startRedialing(cause)
+		l.startRedialing(cause, time.Since(car.control.start))
 	}
 	l.mu.Unlock()
 	if !wanted || isFinal(cause) {

@@ -270,15 +270,15 @@ func (a *attachment) onRefuse(body []byte) error {
 	c := a.c
 	c.mu.Lock()
 	ours := c.s.at == a && !c.accepted && !a.ready
+	confirmed := c.s.confirmed
 	c.mu.Unlock()
-	if !ours {
+	switch code := RefuseCode(r.Code); {
+	case !ours:
 		return faultf("refuse without an opening")
-	}
-	switch RefuseCode(r.Code) {
-	case refusedGone:
+	case code == refusedGone:
 		c.lose(errGone)
-	case refusedStale:
-		return faultf("refused as stale")
+	case confirmed || code == refusedStale:
+		return faultf("resumption refused: %v", code) // of this attachment, not of the circuit
 	default:
 		c.lose(&RefusedError{
 			Code:    RefuseCode(r.Code),

@@ -47,27 +47,43 @@ var (
 type lingerError struct {
 	linger time.Duration
 	lostBy error // why its last attachment ended
+	tried  error // what the last try to connect has led to; nil: there was none
 }
 
 func (e *lingerError) Error() string {
-	return fmt.Sprintf("linger of %v expired: %v", e.linger, e.lostBy)
+	s := fmt.Sprintf("linger of %v expired: %v", e.linger, e.lostBy)
+	if e.tried != nil {
+		s += fmt.Sprintf("; the last try to connect: %v", e.tried)
+	}
+	return s
 }
 
-func (e *lingerError) Unwrap() error { return e.lostBy }
+// Unwrap returns both reasons.
+func (e *lingerError) Unwrap() []error {
+	if e.tried == nil {
+		return []error{e.lostBy}
+	}
+	return []error{e.lostBy, e.tried}
+}
 
 // isFinal reports whether the end of a connection is one of its circuits: one
-// side has closed it on purpose, or the other one has said no.
+// side has closed it on purpose, or the other process is another one.
 func isFinal(cause error) bool {
-	if errors.Is(cause, ErrPeerRestarted) || errors.Is(cause, transport.ErrClosed) {
-		return true
-	}
 	r, ok := errors.AsType[*transport.RemoteError](cause)
-	return ok && (r.Code == transport.CodeClosed || r.Code == transport.CodeRefused || r.Code == transport.CodeVersion)
+	return ok && r.Code == transport.CodeClosed || endsRedials(cause)
+}
+
+// endsRedials reports whether no further try to connect makes sense. What the
+// other side says to one is no reason to give up: before its key is proved
+// anybody may say it, and a refusal may be due to a policy that is just being
+// written, or to one that lets this node be dialled but not dial.
+func endsRedials(err error) bool {
+	return errors.Is(err, ErrPeerRestarted) || errors.Is(err, transport.ErrClosed)
 }
 
 // startRedialing is called when a carrier is lost that circuits wait for, with
 // mu held and the link alive.
-func (l *Link) startRedialing(cause error) {
+func (l *Link) startRedialing(cause error, lived time.Duration) {
 	l.startKeeping()
 	if l.redial == nil || l.redialing || l.acceptorSleeps() {
 		return
@@ -75,7 +91,7 @@ func (l *Link) startRedialing(cause error) {
 	l.redialing = true
 	wait := otherWait
 	switch {
-	case errors.Is(cause, transport.ErrReset):
+	case errors.Is(cause, transport.ErrReset) && lived > dialerWait:
 		wait = 0 // the host is there, so there is an answer to be had
 	case l.dialed, errors.Is(cause, errSilent): // probes have been under way for longer than the other side waits
 		wait = dialerWait
@@ -102,10 +118,13 @@ func (l *Link) redialLoop(wait time.Duration) {
 		l.mu.Unlock()
 		began := time.Now()
 		err := l.tryRedial()
-		if isFinal(err) {
+		if endsRedials(err) {
 			l.end(err)
 			continue
 		}
+		l.mu.Lock()
+		l.tried = err
+		l.mu.Unlock()
 		if time.Since(began) >= patientTry {
 			wait = shortPause
 			continue
@@ -149,7 +168,7 @@ func (l *Link) probe(car *carrier, done func(answered bool)) {
 		}
 		err := l.tryRedial()
 		done(err == nil)
-		if isFinal(err) {
+		if endsRedials(err) {
 			l.end(err)
 		}
 	})
@@ -204,10 +223,11 @@ func (l *Link) keep() {
 		}
 		l.mu.Lock()
 		l.keepMore = false
+		tried := l.tried
 		l.mu.Unlock()
 		now, linger, again := time.Now(), l.linger(), false
 		for _, c := range l.snapshot() {
-			again = c.keep(now, linger) || again
+			again = c.keep(now, linger, tried) || again
 		}
 		l.mu.Lock()
 		if !again && !l.keepMore && l.cur != nil {

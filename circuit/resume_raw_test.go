@@ -232,7 +232,7 @@ func TestResumedFrames(t *testing.T) {
 	r.reconnect()
 	fresh := r.openLasting()
 	write(t, r.control, resumedFrame(true, named.o.id, circuit.NewID()))
-	write(t, r.control, resumedFrame(true))
+	write(t, r.control, resumedFrame(true, circuit.NewID()))
 	wantAlive(t, fresh.s, fresh.c, 1)
 	if st := unnamed.c.State(); st.Ended {
 		t.Errorf("before the last frame: %v", st)

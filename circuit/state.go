@@ -30,7 +30,7 @@ type state struct {
 	// The attachment.
 	at          *attachment  // nil: detached
 	gen         uint64       // of the latest attachment, also when it is gone
-	seq         int          // the carrier of the latest attachment
+	seq         int          // its carrier
 	confirmed   bool         // the other side has accepted the circuit
 	opening     chan<- error // gets the answer to our open frame; nil once it came
 	moving      bool         // at is to be replaced though it is well
@@ -79,21 +79,21 @@ type state struct {
 	closeNews uint64 // received + out.acked when timer was set last
 	finTold   bool   // the other side has been told, on some attachment
 	fin       *wireFin
-	quiet     bool  // nobody has read for quietAfterEnd
-	cause     error // why the circuit ended; set once
-	unacked   int   // fragments not acknowledged at that time
-	ended     bool  // Context has ended
-	chansShut bool  // Reads and Errors are closed
-	released  bool  // the link has forgotten the circuit
-	finished  bool  // no goroutine will ever run for it again
-	owned     bool  // the owner knows it
+	quiet     bool        // nobody has read for quietAfterEnd
+	cause     error       // why the circuit ended; set once
+	unacked   int         // fragments not acknowledged at that time
+	over      time.Time   // that time
+	ended     bool        // Context has ended
+	chansShut bool        // Reads and Errors are closed
+	released  bool        // the link has forgotten the circuit
+	finished  bool        // no goroutine will ever run for it again
+	owned     bool        // the owner knows it
+	poke      bool        // something that Fragments waits for has changed
+	timer     *time.Timer // ends a close that nobody takes, or that its side never completes
+	stall     *time.Timer // runs while Fragments calls take nothing of what is left after the end
 
-	poke  bool        // something that Fragments waits for has changed
-	timer *time.Timer // ends a close that nobody takes, or that its side never completes
-	stall *time.Timer // runs while Fragments calls take nothing of what is left after the end
-
-	dups  int64 // fragments that came twice
-	bytes struct{ sent, rcv int64 }
+	dups  int64                     // fragments that came twice
+	bytes struct{ sent, rcv int64 } // of payloads
 }
 
 // arrivedAll reports whether nothing more will arrive.
@@ -176,7 +176,7 @@ type after struct {
 	finish   bool
 }
 
-// update changes the state and lets settle decide what follows.
+// update changes the state, and settle decides what follows.
 func (c *Circuit) update(change func(s *state)) {
 	c.mu.Lock()
 	change(&c.s)
@@ -190,7 +190,7 @@ func (c *Circuit) update(change func(s *state)) {
 func (c *Circuit) settle(s *state) (todo after) {
 	if s.cause == nil {
 		if s.cause = s.endOf(); s.cause != nil {
-			s.unacked, s.announce, s.poke = s.out.unacked(), true, true
+			s.unacked, s.over, s.announce, s.poke = s.out.unacked(), time.Now(), true, true
 			todo.wakePump = s.pumping
 		}
 	}

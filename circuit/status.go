@@ -42,12 +42,13 @@ func (c *Circuit) Stats() Stats {
 	return st
 }
 
-// State says whether a circuit is carried by a connection just now.
+// State says whether a circuit is carried by a connection just now. One with
+// [Config.NoResume] is never seen detached: it ends with its connection.
 type State struct {
 	Attached    bool
-	Ended       bool      // it will not be attached again
+	Ended       bool      // for the user; what was sent before a close may still be under way
 	Since       time.Time // when that came to be
-	Cause       error     // why it is not attached; nil if it is
+	Cause       error     // why it is not attached, or has ended, as the cause of its Context; nil if it is attached
 	Attachments int       // streams that have carried it so far
 }
 
@@ -73,7 +74,7 @@ func (c *Circuit) State() State {
 func (s *state) status() State {
 	st := State{Attached: s.at != nil, Since: s.since, Attachments: s.attachments}
 	if s.cause != nil {
-		st.Attached, st.Ended, st.Cause = false, true, s.cause
+		st.Attached, st.Ended, st.Cause, st.Since = false, true, s.cause, s.over
 		return st
 	}
 	if !st.Attached {
@@ -82,8 +83,8 @@ func (s *state) status() State {
 	return st
 }
 
-// States yields the state as it is now and then whenever it has changed, until
-// the circuit or ctx ends. Changes that follow one another fast may be seen as
+// States yields the state as it is now and then whenever it has changed, the
+// end of the circuit last, or until ctx ends. Changes that follow one another fast may be seen as
 // one.
 func (c *Circuit) States(ctx context.Context) iter.Seq[State] {
 	return func(yield func(State) bool) {

@@ -101,7 +101,7 @@ func testSupersede(t *testing.T, p *simPair, w *wires, gap time.Duration, bFirst
 		first.Attach(a)
 		time.Sleep(gap)
 		second.Attach(b)
-		time.Sleep(60 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // a connection right behind another one is taken up after 200 ms
 	}
 	for _, f := range flows {
 		f.finish()
@@ -131,7 +131,7 @@ func TestSeveralConnectionsAtOnce(t *testing.T) {
 			p.a.link.Attach(as[2])
 			p.b.link.Attach(bs[2])
 			p.b.link.Attach(bs[2]) // again: nothing
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(400 * time.Millisecond)
 			for _, f := range flows {
 				if !f.out.State().Attached {
 					t.Fatalf("round %d: a circuit is %v", round, f.out.State())

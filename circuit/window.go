@@ -68,7 +68,7 @@ func (c *Circuit) rich(s *state) bool {
 // keep is called every second while the link has something to look after. It
 // ends the circuit if it has lingered long enough, gives back credit that it
 // does not use, and reports whether it is to be called again for it.
-func (c *Circuit) keep(now time.Time, linger time.Duration) (again bool) {
+func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again bool) {
 	var expired error
 	var at *attachment
 	var yield wireYield
@@ -78,7 +78,7 @@ func (c *Circuit) keep(now time.Time, linger time.Duration) (again bool) {
 		}
 		if s.at == nil && !s.since.IsZero() {
 			if now.Sub(s.since) >= linger {
-				expired = &lingerError{linger, s.lostBy}
+				expired = &lingerError{linger, s.lostBy, tried}
 			}
 			again = true
 			return

@@ -43,6 +43,7 @@ type link struct {
 	*circuit.Link
 	conn  transport.Conn  // the latest; guarded by links.mu
 	self  bool            // one of the two ends of a connection to this node itself
+	ours  bool            // this node has dialled the first connection
 	names map[string]bool // guarded by links.mu; addresses that were dialled and led here
 
 	// word is what the other node says its address is, "" before it was
@@ -103,7 +104,7 @@ func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, e
 	case l == nil && ls.closed:
 		return nil, gone, ErrNodeClosed
 	case l == nil:
-		l = &link{names: make(map[string]bool)}
+		l = &link{names: make(map[string]bool), ours: conn.Info().Dialed}
 		l.Link = n.hub.Link(conn, func(ctx context.Context) error { return n.redial(ctx, l) })
 		ls.byProc[p] = l
 		n.wg.Go(func() { n.watch(p, l) })

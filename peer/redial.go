@@ -15,7 +15,14 @@ import (
 // lost the one it had, or seems to: at the address where it was last, and at
 // those that were dialled, which may lead elsewhere by now. The first that
 // answers counts.
+//
+// A node that has come here by itself is dialled only as long as it may come.
 func (n *Node) redial(ctx context.Context, l *link) error {
+	if !l.ours {
+		if err := n.authorize(Request{Node: l.RemoteNodeID(), From: l.from(), Action: ActionConnect}); err != nil {
+			return fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	last := addrText(l.Info().RemoteAddr)
