@@ -251,12 +251,12 @@ func TestRestartIsReported(t *testing.T) {
 					if d := time.Since(start); d > time.Second {
 						t.Errorf("reported after %v", d)
 					}
+					close(l.stop)
+					l.wg.Wait()
 					lost, ok := errors.AsType[*circuit.LostError](context.Cause(c.Context))
 					if !ok || !errors.Is(lost, circuit.ErrPeerRestarted) || int64(lost.Unacked) < l.sent[1-dead]-l.got[dead] {
 						t.Errorf("the cause is %v, with %d sent and %d come", context.Cause(c.Context), l.sent[1-dead], l.got[dead])
 					}
-					close(l.stop)
-					l.wg.Wait()
 				})
 			})
 		}
