@@ -143,6 +143,7 @@ func (e *end) settleLimit() time.Duration {
 	if plan := e.known(); plan != nil {
 		rtt := 2 * (e.w.plan.link.Latency + e.w.plan.link.Jitter)
 		limit += time.Duration(plan.flows[0].fragments+plan.flows[1].fragments) * rtt
+		limit += plan.flows[0].stall + plan.flows[1].stall // of readers
 	}
 	return limit
 }
