@@ -138,3 +138,36 @@ func TestAcknowledgementOvertakesTheAccept(t *testing.T) {
 		c.detachFake(transport.ErrLost)
 	})
 }
+
+// What a reader takes between the open frame of a resumption and its answer has
+// to become credit all the same.
+func TestCreditThatIsDueBeforeTheAnswer(t *testing.T) {
+	inLastingFake(t, func(t *testing.T, l *Link) {
+		c := newLastingFake(t, l, false)
+		payload := make([]byte, l.cfg.Window/2)
+		for serial := uint64(1); serial <= 2; serial++ {
+			if err := c.at.onFrame(frameData, body(&wireFragment{Serial: serial}, payload...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		c.detachFake(transport.ErrLost)
+		c.attachFake(func(s *state, a *attachment) {
+			a.handshake = c.openFrame(s)
+			s.take(a)
+		})
+		synctest.Wait() // the open frame is written, with the credit as it is now
+		<-c.Reads
+		<-c.Reads
+		synctest.Wait()
+		before := c.s.granted
+		takeFrame(t, c, frameAccept, &wireAccept{Seed: fakeSeed, Generation: c.at.gen, Credit: 1 << 20})
+		time.Sleep(time.Second)
+		if c.s.granted == before {
+			t.Errorf("the credit is %d and stays, though both fragments are read", before)
+		}
+		c.Close()
+		c.detachFake(transport.ErrLost)
+		c.lose(transport.ErrLost)
+	})
+}

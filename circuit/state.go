@@ -290,7 +290,7 @@ const (
 
 // settleAcks decides whether to acknowledge, and how soon.
 func (c *Circuit) settleAcks(s *state, todo *after) {
-	if s.lost || s.released || s.at == nil {
+	if s.at == nil || !s.at.ready { // what is due by then is asked for then
 		return
 	}
 	quarter := max(1, uint64(s.window/4)) // 0 would be due for ever
