@@ -32,7 +32,16 @@ type verdict struct {
 	Code    string `json:"code"` // one word for programs
 	Exit    int    `json:"exit"`
 	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"` // what to do about it
+	Hint    string `json:"hint,omitempty"`    // what to do about it
+	Unacked *int   `json:"unacked,omitempty"` // fragments; nil: no circuit was lost
+}
+
+// leaves tells how many fragments the other side has not acknowledged.
+func (v *verdict) leaves(unacked int) {
+	v.Unacked = &unacked
+	if unacked > 0 {
+		v.Message += fmt.Sprintf("; of what was sent, %s had not been acknowledged", number(unacked, "fragment"))
+	}
 }
 
 // A usageError says that the command was not called as it must be.
@@ -69,6 +78,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 	v := a.judge(err)
 	if ctx.Err() != nil {
 		v = verdict{Code: "interrupted", Exit: exitFailed, Message: "interrupted"}
+		if a.unacked > 0 {
+			v.leaves(a.unacked)
+		}
 	}
 	a.report(v)
 	return v.Exit
@@ -98,11 +110,11 @@ func rules() []rule {
 			return verdict{Code: "usage", Exit: exitUsage, Hint: "peerctl --help, and peerctl COMMAND --help, show how"}
 		}),
 		isType((*app).badURL),
+		restarted,
+		isType((*app).lost),
 		isType((*app).refused),
 		isType((*app).wrongKey),
 		isType((*app).unauthorized),
-		restarted,
-		is(circuit.ErrPeerLost, "lost", "the other node has stopped answering: is it still running? A longer --linger waits longer"),
 		is(transport.ErrLost, "lost", "the other node has stopped answering: is it still running?"),
 		isType((*app).turnedAway),
 		isType(func(_ *app, e *net.DNSError) verdict {

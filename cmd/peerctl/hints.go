@@ -49,14 +49,34 @@ func restarted(a *app, err error) (verdict, bool) {
 		return verdict{}, false
 	}
 	v := verdict{Code: "restarted", Exit: exitUnreachable, Message: fmt.Sprintf("the node at %s has restarted", plain(a.host))}
-	if e, ok := errors.AsType[*circuit.LostError](err); ok && e.Unacked > 0 {
-		v.Message += fmt.Sprintf("; of what was sent, %s had not been acknowledged", number(e.Unacked, "fragment"))
+	if e, ok := errors.AsType[*circuit.LostError](err); ok {
+		v.leaves(e.Unacked)
 	}
 	v.Hint = "run this again from the beginning"
 	if a.named {
 		v.Hint += fmt.Sprintf(", with a new peer: peerctl start-remote-peer %s %s", a.wanted(), a.addr)
 	}
 	return v, true
+}
+
+// lost: the connection did not come back in time, or the other node has closed
+// it for good.
+func (a *app) lost(e *circuit.LostError) verdict {
+	why := strings.ReplaceAll(e.Cause.Error(), transport.ErrLost.Error()+": ", "")
+	v := verdict{Code: "lost", Exit: exitUnreachable, Message: fmt.Sprintf("the connection to %s is lost (%s)", plain(a.host), plain(why))}
+	v.leaves(e.Unacked)
+	again := "run this again from the beginning"
+	switch said, _ := errors.AsType[*transport.RemoteError](e); {
+	case said == nil:
+		v.Hint = fmt.Sprintf("is the node running, and can it be reached? peerctl ping %s tells. Then %s; a longer --linger at both ends waits longer", a.addr, again)
+	case said.Code == transport.CodeClosed:
+		v.Hint = "the other node was stopped: start it, and " + again
+	case said.Code == transport.CodeRefused:
+		v.Hint = a.letIn() + "; then " + again
+	default:
+		v.Hint = again
+	}
+	return v
 }
 
 // turnedAway: the other node did not let us connect, or ended the connection.

@@ -166,35 +166,40 @@ func newLsCircuit(c peer.CircuitInfo, age func(time.Time) float64) lsCircuit {
 	}
 }
 
+// text leaves out the tables that have no rows.
 func (r lsResult) text(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "node %s at %s, up %s\n\n", r.Node, plain(r.Addr), short(r.Age))
-	fmt.Fprintln(t, "PEER\tSERVICE\tAGE\tCIRCUITS\tSTARTED BY")
-	for _, p := range r.Peers {
+	fmt.Fprintf(t, "node %s at %s, up %s\n", r.Node, plain(r.Addr), short(r.Age))
+	for i, p := range r.Peers {
+		header(t, i, "PEER\tSERVICE\tAGE\tCIRCUITS\tSTARTED BY")
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", plain(p.PeerID), plain(p.Service), short(p.Age), p.Circuits, cmp.Or(p.StartedBy, "itself"))
 	}
-	fmt.Fprintln(t, "\nCONNECTED NODE\tADDRESS\tAGE\tDIALLED BY\tSTATE\tCIRCUITS")
-	for _, l := range r.Links {
+	for i, l := range r.Links {
+		header(t, i, "CONNECTED NODE\tADDRESS\tAGE\tDIALLED BY\tSTATE\tCIRCUITS")
 		dialler := "the other"
 		if l.Dialed {
 			dialler = "this one"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\n", l.Node, plain(l.Addr), short(l.Age), dialler, since(l.State, l.For), l.Circuits)
 	}
-	fmt.Fprintln(t, "\nCIRCUIT\tSERVICE\tPEER\tWITH\tON NODE\tAGE\tSTATE")
-	for _, c := range r.Circuits {
+	for i, c := range r.Circuits {
+		header(t, i, "CIRCUIT\tSERVICE\tPEER\tWITH\tON NODE\tAGE\tSTATE")
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", brief(c.CircuitID), plain(c.Service), brief(c.PeerID),
 			plain(c.RemoteService), brief(c.RemoteNode), short(c.Age), since(c.State, c.For))
 	}
-	if len(r.Circuits) == 0 {
-		return t.Flush()
-	}
-	fmt.Fprintln(t, "\nCIRCUIT\tSENT\tRECEIVED\tUNACKED\tUNREAD\tATTACHMENTS\tREPLAYED\tDUPLICATES")
-	for _, c := range r.Circuits {
+	for i, c := range r.Circuits {
+		header(t, i, "CIRCUIT\tSENT\tRECEIVED\tUNACKED\tUNREAD\tATTACHMENTS\tREPLAYED\tDUPLICATES")
 		fmt.Fprintf(t, "%s\t%d (%s)\t%d (%s)\t%d\t%d\t%d\t%d\t%d\n", brief(c.CircuitID), c.FragmentsSent, size(c.BytesSent),
 			c.FragmentsRcv, size(c.BytesRcv), c.Unacked, c.Unread, c.Attachments, c.Replayed, c.Duplicates)
 	}
 	return t.Flush()
+}
+
+// header precedes the first row of a table.
+func header(w io.Writer, row int, columns string) {
+	if row == 0 {
+		fmt.Fprintf(w, "\n%s\n", columns)
+	}
 }
 
 // brief is the beginning of an ID, which is enough to find its row in the

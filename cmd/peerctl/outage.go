@@ -51,8 +51,10 @@ type outages struct {
 	last      chan struct{} // closed when followers have ended
 	changed   chan struct{} // has a token when what follows has changed
 
-	mu  sync.Mutex // guards now, and is never held across a wait
+	mu  sync.Mutex // guards what follows, and is never held across a wait
 	now outage
+
+	left int // fragments that were not acknowledged when the command was over, of circuits without a connection
 }
 
 // An outage is how the circuits stand.
@@ -86,6 +88,7 @@ func (o *outages) close() {
 	o.followers.Wait()
 	close(o.last)
 	o.teller.Wait()
+	o.app.unacked = o.left
 }
 
 func (o *outages) update(change func(*outage)) {
@@ -137,7 +140,12 @@ func (o *outages) follow(c *circuit.Circuit) {
 			}
 		}
 		if out {
+			left := 0
+			if !errors.Is(end, circuit.ErrPeerLost) {
+				left = c.Stats().Unacked
+			}
 			o.update(func(now *outage) {
+				o.left += left
 				now.detached--
 				now.ended = now.ended || end == nil || errors.Is(end, circuit.ErrPeerLost)
 			})

@@ -165,7 +165,7 @@ func TestSendInterruptedInAnOutage(t *testing.T) {
 		t.Errorf("ended after %v", took)
 	}
 	_ = s.end(syscall.SIGKILL) // it would wait for who is gone
-	if got := x.stderr.String(); !regexp.MustCompile(`^` + lostLine + "\npeerctl: interrupted\n$").MatchString(got) {
+	if got := x.stderr.String(); !regexp.MustCompile(`^` + lostLine + "\npeerctl: interrupted; of what was sent, [12] fragments? had not been acknowledged\n$").MatchString(got) {
 		t.Errorf("stderr: %s", got)
 	}
 }
@@ -203,8 +203,9 @@ func TestSendGivesUpAfterLinger(t *testing.T) {
 	x.write(t, []byte("second"))
 	wantExit(t, x.cmd.Wait(), exitUnreachable, x.stderr.String())
 	const want = `lost \(.*\): resuming, giving up in 59s at the latest\n` +
-		`peerctl: circuit: other side lost, [12] fragments not acknowledged: linger of 2s expired: .*\n` +
-		`  hint: the other node has stopped answering: .* --linger .*\n$`
+		`peerctl: the connection to 127\.0\.0\.1:\d+ is lost \(linger of 2s expired: nothing acknowledged for .*\); ` +
+		`of what was sent, [12] fragments? had not been acknowledged\n` +
+		`  hint: is the node running, and can it be reached\? peerctl ping ckt://\S+ tells\. Then run this again .* --linger .*\n$`
 	if got := x.stderr.String(); !regexp.MustCompile(want).MatchString(got) {
 		t.Errorf("stderr: %s", got)
 	}

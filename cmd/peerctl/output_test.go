@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"ckt.local/circuit"
 	"ckt.local/peer/files"
+	"ckt.local/transport"
 )
 
 func TestPlainQuotesWhatDoesNotPrint(t *testing.T) {
@@ -157,9 +159,33 @@ func TestRestartIsNotTakenForALoss(t *testing.T) {
 		}},
 	} {
 		a := &app{service: "files", addr: "ckt://ID@node:1", host: "node:1", named: c.named}
-		c.want.Code, c.want.Exit = "restarted", exitUnreachable
-		if got := a.judge(fmt.Errorf("%w", &circuit.LostError{Unacked: c.unacked, Cause: circuit.ErrPeerRestarted})); got != c.want {
+		c.want.Code, c.want.Exit, c.want.Unacked = "restarted", exitUnreachable, &c.unacked
+		got := a.judge(fmt.Errorf("%w", &circuit.LostError{Unacked: c.unacked, Cause: circuit.ErrPeerRestarted}))
+		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("got %+v, want %+v", got, c.want)
+		}
+	}
+}
+
+// Whatever the last try to connect has met, the circuit was lost.
+func TestVerdictOfALostCircuit(t *testing.T) {
+	for _, c := range []struct {
+		cause error
+		hint  string
+	}{
+		{transport.ErrLost, "peerctl ping ckt://ID@node:1 tells"},
+		{&transport.RemoteError{Code: transport.CodeClosed}, "start it"},
+		{errors.Join(transport.ErrLost, &transport.RemoteError{Code: transport.CodeRefused}), "peerctl authorize"},
+		{errors.Join(transport.ErrLost, &transport.WrongKeyError{Addr: "node:1"}), "ping"},
+		{errors.New("the other side has given it up"), "from the beginning"},
+	} {
+		a := &app{addr: "ckt://ID@node:1", host: "node:1"}
+		got := a.judge(fmt.Errorf("%w", &circuit.LostError{Unacked: 1, Cause: c.cause}))
+		if got.Code != "lost" || got.Exit != exitUnreachable || got.Unacked == nil || *got.Unacked != 1 ||
+			!strings.HasPrefix(got.Message, "the connection to node:1 is lost (") ||
+			!strings.HasSuffix(got.Message, "; of what was sent, 1 fragment had not been acknowledged") ||
+			!strings.Contains(got.Hint, c.hint) {
+			t.Errorf("%v: %+v", c.cause, got)
 		}
 	}
 }

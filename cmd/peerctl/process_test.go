@@ -122,7 +122,7 @@ func TestSendToANodeThatIsKilled(t *testing.T) {
 	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("noticed after %v", took)
 	}
-	if !strings.Contains(stderr.String(), "hint: the other node has stopped answering") {
+	if !strings.Contains(stderr.String(), "hint: is the node running") {
 		t.Errorf("stderr: %s", stderr)
 	}
 }

@@ -17,9 +17,9 @@ import (
 const rootHelp = `peerctl runs nodes, starts peers on them, and streams data over circuits.
 
 Nodes know one another by key. The first command that needs a key makes one, in
-the user's configuration directory; a --key FILE must be there. A node trusts its own key, so a copy of the
-key file makes all machines of one person trust one another; other keys are
-listed in authorized_peers, see "peerctl authorize".
+the user's configuration directory; a --key FILE must be there. A node trusts
+its own key, so a copy of the key file makes all machines of one person trust
+one another; other keys are listed in authorized_peers, see "peerctl authorize".
 
 An ADDR is HOST:PORT, or a node's URL as "peerctl serve" prints it: the URL
 pins the node's key, so nobody else can answer in its place.
@@ -59,6 +59,7 @@ type app struct {
 	addr    string          // where, for hints
 	host    string          // the same in short, for messages
 	named   bool            // it wants one peer, and not any of the service
+	unacked int             // fragments that the other side had not acknowledged at an interrupt, if it was away
 	urlHint string          // what to give instead of a malformed address; "": an ADDR
 }
 
@@ -140,7 +141,7 @@ func (a *app) checkFlags(cmd *cobra.Command) error {
 // lingerFlag gives cmd the flag --linger.
 func (a *app) lingerFlag(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&a.linger, "linger", defaultLinger,
-		"how long to wait for a lost connection, if the other node waits as long; 0 is not at all")
+		"how long to wait for a lost connection; the shorter one of both sides holds; 0: not at all; at most 24h")
 }
 
 // shown is the default path of a file for the help.
