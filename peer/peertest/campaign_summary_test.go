@@ -1,6 +1,7 @@
 package peertest_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,20 +68,38 @@ func (s *summary) add(o summary) {
 	s.Longest = max(s.Longest, o.Real)
 }
 
+// count is n of a thing, "1 seed" or "2 seeds".
+func count[N int | int64](n N, thing string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(thing, "sh"):
+		thing += "es"
+	default:
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // String is the summary of a campaign.
 func (s *summary) String() string {
 	var b strings.Builder
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-	fmt.Fprintf(&b, "%d seeds, %d failed: %d circuits, %d ends lost, %d not opened; %d fragments, %d bytes\n",
-		s.Seeds, s.Failed, s.Circuits, s.Lost, s.NotOpened, s.Fragments, s.Bytes)
-	fmt.Fprintf(&b, "%d attachments, %d fragments sent again, %d came twice and were dropped, %d flushes\n",
-		s.Attachments, s.Replayed, s.Duplicates, s.Flushes)
-	fmt.Fprintf(&b, "faults:")
-	for _, kind := range slices.Sorted(maps.Keys(s.Faults)) {
-		fmt.Fprintf(&b, " %s %d,", kind, s.Faults[kind])
+	why := ""
+	if s.Lost > 0 && s.Failed == 0 {
+		why = " (as they had to be)"
 	}
-	fmt.Fprintf(&b, "\nlongest waits: %v of %d for a network that was mended, %v after a move, %v for word of a restart, %v until all was over\n",
-		ms(s.HealLag), s.Heals, ms(s.MoveLag), ms(s.RestartLag), ms(s.Settled))
+	fmt.Fprintf(&b, "%s, %d failed: %s, %s lost%s, %d not opened; %s, %s\n", count(s.Seeds, "seed"), s.Failed,
+		count(s.Circuits, "circuit"), count(s.Lost, "end"), why, s.NotOpened, count(s.Fragments, "fragment"), count(s.Bytes, "byte"))
+	fmt.Fprintf(&b, "%s, %s sent again, %s dropped, %s\n", count(s.Attachments, "attachment"),
+		count(s.Replayed, "fragment"), count(s.Duplicates, "duplicate"), count(s.Flushes, "flush"))
+	var faults []string
+	for _, kind := range slices.Sorted(maps.Keys(s.Faults)) {
+		faults = append(faults, fmt.Sprintf("%s %d", kind, s.Faults[kind]))
+	}
+	fmt.Fprintf(&b, "faults: %s\n", cmp.Or(strings.Join(faults, ", "), "none"))
+	fmt.Fprintf(&b, "until things moved on: at most %v after the network was mended and %v after a move (the longest of %s), "+
+		"%v for word of a restart; all was over %v after the last mending\n",
+		ms(s.HealLag), ms(s.MoveLag), count(s.Heals, "wait"), ms(s.RestartLag), ms(s.Settled))
 	fmt.Fprintf(&b, "%v of simulated time in %v, the longest seed %v", s.Virtual.Round(time.Second), ms(s.Real), ms(s.Longest))
 	return b.String()
 }

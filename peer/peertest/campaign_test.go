@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 )
@@ -40,12 +41,13 @@ func TestCampaign(t *testing.T) {
 
 // failure tells what is wrong with a seed, and how to see it again.
 func (s *summary) failure() string {
-	text := fmt.Sprintf("    to see it again: go test ./peer/peertest -run '^TestCampaign$' -sim.seed=%d -artifacts%s\n", s.Seed, raceFlag())
-	text += fmt.Sprintf("    what happened, and what went over the network, is in %s\n", cmp.Or(s.Kept, "no file: the process has died"))
+	var b strings.Builder
+	fmt.Fprintf(&b, "    to see it again: go test ./peer/peertest -run '^TestCampaign$' -sim.seed=%d -artifacts%s\n", s.Seed, raceFlag())
+	fmt.Fprintf(&b, "    what happened, and what went over the network, is in %s\n", cmp.Or(s.Kept, "no file: the process has died"))
 	for _, err := range s.Errors[:min(len(s.Errors), 3)] {
-		text += fmt.Sprintf("    %s\n", err)
+		fmt.Fprintf(&b, "    %s\n", err)
 	}
-	return text
+	return b.String()
 }
 
 // seedsOfFlags returns the seeds that the flags ask for.

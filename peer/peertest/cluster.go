@@ -1,10 +1,28 @@
 // Package peertest builds nodes that are connected to one another, for the
 // tests of services.
 //
+// [NewCluster] makes them on real sockets of this machine, in real time:
+//
 //	func TestMyService(t *testing.T) {
 //		nodes := peertest.NewCluster(t, 3).Nodes
 //		nodes[0].PeerAPI.RegisterPeerServiceFunc("mine", serve)
 //		...
+//	}
+//
+// [NewSim] makes a world of simulated time, whose network can be cut, slowed
+// down and mended, and whose hosts can be killed, started anew and moved. It is
+// for what a service does about faults: an outage of minutes takes no time.
+//
+//	func TestMyServiceInAnOutage(t *testing.T) {
+//		synctest.Test(t, func(t *testing.T) {
+//			sim := peertest.NewSim(t, 1)
+//			a, b := sim.NewHost(setup), sim.NewHost(setup)
+//			...
+//			sim.Partition(a, b)
+//			time.Sleep(time.Minute)
+//			sim.Rejoin(a, b)
+//			...
+//		})
 //	}
 package peertest
 
