@@ -20,12 +20,15 @@ func TestRedialsOfAllLinksAreLimited(t *testing.T) {
 		hub := NewHub(nil, Config{})
 		settings := body(&wireSettings{Window: 1 << 20, MaxPayload: 1 << 20, LingerMillis: 120_000})
 		var links []*Link
+		var circuits []*fakeCircuit
 		for i := range away {
 			l := hub.Link(newFakeConn(), func(context.Context) error {
-				most.Store(max(most.Load(), now.Add(1))) // nothing runs at the same time in this bubble's instant
+				n := now.Add(1)
+				defer now.Add(-1)
+				for m := most.Load(); m < n && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
 				tried[i].Add(1)
 				time.Sleep(tryTime)
-				now.Add(-1)
 				return transport.ErrUnreachable
 			})
 			links = append(links, l)
@@ -37,9 +40,11 @@ func TestRedialsOfAllLinksAreLimited(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.acceptFake()
+			circuits = append(circuits, c)
 		}
-		for _, l := range links {
+		for i, l := range links {
 			l.carrier().conn.(*fakeConn).cancel(transport.ErrLost)
+			circuits[i].endFake(transport.ErrLost)
 		}
 		time.Sleep(time.Minute)
 		if n := most.Load(); n != maxRedials {

@@ -32,6 +32,7 @@ type carrier struct {
 	queue    []*Circuit             // to be attached here
 	resuming bool                   // attachQueued runs
 	resumed  bool                   // the other side has named all its circuits
+	named    int                    // how many that were
 }
 
 func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {

@@ -212,9 +212,14 @@ func (car *carrier) onResumed(body []byte) error {
 	car.mu.Lock()
 	again := car.resumed
 	car.resumed = !w.More
+	car.named += len(w.IDs)
+	named := car.named
 	car.mu.Unlock()
-	if again || w.More && len(w.IDs) == 0 {
+	switch {
+	case again || w.More && len(w.IDs) == 0:
 		return faultf("resumed more than once, or without saying anything")
+	case named > maxResumed:
+		return faultf("more than %d circuits resumed", maxResumed)
 	}
 	gone := car.link.unnamed(car.seq, &w)
 	slices.SortFunc(gone, func(a, b *Circuit) int { return cmp.Compare(a.number, b.number) })

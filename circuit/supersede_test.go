@@ -1,6 +1,7 @@
 package circuit_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -173,4 +174,40 @@ func TestSupersedeWithoutResume(t *testing.T) {
 		}
 		c.Close()
 	})
+}
+
+// An opening that waits for the other side's peer when the connection is
+// replaced is asked again, whichever side comes to know of that first.
+func TestOpeningsAreAskedAgain(t *testing.T) {
+	for name, gap := range map[string]time.Duration{"acceptor first": 20 * time.Millisecond, "opener first": -20 * time.Millisecond, "at once": 0} {
+		t.Run(name, func(t *testing.T) {
+			inWires(t, circuit.Config{}, func(t *testing.T, p *simPair, w *wires) {
+				full := cap(p.b.news)
+				for range full {
+					if _, err := p.a.link.Open(t.Context(), p.a.params(nil)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				opened := make(chan error, 1)
+				go func() {
+					_, err := p.a.link.Open(t.Context(), p.a.params(frag(7, "waits")))
+					opened <- err
+				}()
+				time.Sleep(time.Second)
+				a, b := w.next()
+				time.AfterFunc(max(0, -gap), func() { p.b.link.Attach(b) })
+				time.AfterFunc(max(0, gap), func() { p.a.link.Attach(a) })
+				time.Sleep(time.Second)
+				for range full {
+					<-p.b.news
+				}
+				if err := <-opened; err != nil {
+					t.Fatalf("the opening ends with %v", err)
+				}
+				if f := <-(<-p.b.news).Reads; f == nil || f.FragPart != 7 || !bytes.Equal(f.Payload, []byte("waits")) {
+					t.Errorf("the first fragment is %+v", f)
+				}
+			})
+		})
+	}
 }

@@ -46,6 +46,10 @@ const (
 
 	// maxAcks is the most circuits that one ack frame speaks of.
 	maxAcks = 128
+
+	// maxResumed is the most circuits that one side names as resumed on one
+	// connection.
+	maxResumed = 1 << 20
 )
 
 //msgp:tuple wireSettings wireAck wireAcks wirePing wirePong wireResumed wireYield wireOpen wireAccept wireRefuse wireFragment wireFin
