@@ -234,6 +234,13 @@ func (f *fakeCircuit) detachFake(err error) {
 	f.endFake(err)
 }
 
+// grantedFake is the credit that this side has given.
+func (f *fakeCircuit) grantedFake() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.Circuit.s.granted
+}
+
 // endFake ends the attachment's stream, unless that is done.
 func (f *fakeCircuit) endFake(err error) {
 	if f.over != f.at {

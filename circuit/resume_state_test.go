@@ -160,10 +160,10 @@ func TestCreditThatIsDueBeforeTheAnswer(t *testing.T) {
 		<-c.Reads
 		<-c.Reads
 		synctest.Wait()
-		before := c.s.granted
+		before := c.grantedFake()
 		takeFrame(t, c, frameAccept, &wireAccept{Seed: fakeSeed, Generation: c.at.gen, Credit: 1 << 20})
 		time.Sleep(time.Second)
-		if c.s.granted == before {
+		if c.grantedFake() == before {
 			t.Errorf("the credit is %d and stays, though both fragments are read", before)
 		}
 		c.Close()

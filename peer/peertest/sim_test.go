@@ -19,8 +19,22 @@ import (
 	"ckt.local/transport/simnet"
 )
 
-// shouting sets a node up with the service shout.
-func shouting(n *peer.Node) { n.PeerAPI.RegisterPeerServiceFunc("shout", shout) }
+// shouting sets a node up with a service that answers the first fragment of
+// each circuit and leaves the circuit open.
+func shouting(n *peer.Node) {
+	n.PeerAPI.RegisterPeerServiceFunc("shout", func(_ *peer.LocalPeer, ctx0 context.Context, news <-chan *circuit.Circuit) error {
+		for {
+			select {
+			case <-ctx0.Done():
+				return nil
+			case c := <-news:
+				if f, ok := <-c.Reads; ok {
+					c.SendOneWay(&circuit.Fragment{FragSubject: f.FragSubject + "!"})
+				}
+			}
+		}
+	})
+}
 
 // call opens a circuit to the service shout of a host and returns its answer.
 func call(t *testing.T, from *peer.LocalPeer, to *peertest.SimHost) (*circuit.Circuit, string) {
