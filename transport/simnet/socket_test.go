@@ -144,6 +144,7 @@ func TestReceiveBufferIsBounded(t *testing.T) {
 		}
 		write(t, a, bob, kb)
 		write(t, a, bob, kb)
+		synctest.Wait() // both are there before a read makes room
 		expect(t, "the smallest buffer holds one packet", listen(t, b, time.Second), receipt{0, kb})
 	})
 }
