@@ -172,18 +172,15 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		c.Close()
 		return err
 	}
-	a := newAttachment(c, car, s)
-	if !car.add(a) {
-		c.detachedBefore(car)
-		return nil
+	a, attached := newAttachment(c, car, s), false
+	if car.add(a) {
+		c.update(func(st *state) {
+			if attached = !a.over; attached {
+				a.gen, st.gen = open.Generation, open.Generation
+				c.begin(st, a)
+			}
+		})
 	}
-	attached := false
-	c.update(func(st *state) {
-		if attached = !a.over; attached {
-			a.gen, st.gen = open.Generation, open.Generation
-			c.begin(st, a)
-		}
-	})
 	if !attached {
 		c.detachedBefore(car)
 	}

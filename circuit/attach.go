@@ -35,6 +35,7 @@ type attachment struct {
 	stream transport.Stream
 	gen    uint64      // written before the attachment is the circuit's
 	fr     frameReader // owned by readLoop
+	plant  plant       // empty in what ships
 
 	// What follows is part of the circuit's state: Circuit.mu guards it.
 	over      bool           // it does not carry the circuit any more
@@ -51,7 +52,6 @@ type attachment struct {
 	eofSent   bool // it has ended
 	finCame   bool
 	readDone  bool // the other direction has been read to its end
-	held      item // of a planted bug
 }
 
 func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
@@ -181,9 +181,12 @@ func (c *Circuit) reattach(car *carrier) {
 
 // fault ends the attachment because the other side broke the protocol.
 func (a *attachment) fault(err error) {
-	c := a.c
-	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
+	a.c.logFault(err)
 	a.end(err, transport.CodeProtocol)
+}
+
+func (c *Circuit) logFault(err error) {
+	c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
 }
 
 // lose ends the circuit for good, if nothing else has.
@@ -264,7 +267,7 @@ func (a *attachment) readEnded(err error) {
 		}
 	})
 	if faulty {
-		c.link.cfg.Logger.Warn("circuit: protocol fault", "node", c.RemoteNodeID(), "circuit", c.id.String(), "error", err)
+		c.logFault(err)
 	}
 }
 
@@ -279,13 +282,6 @@ func (a *attachment) acknowledge() (ack wireAck, ok bool) {
 		ok = true
 	})
 	return ack, ok
-}
-
-// hold is a planted bug: what has just come is acknowledged and given to the
-// user only when the next fragment comes by the same attachment.
-func (a *attachment) hold(it item) item {
-	a.held, it = it, a.held
-	return it
 }
 
 // onAck learns what the other side has, and reports whether it is more than

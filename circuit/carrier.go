@@ -1,7 +1,6 @@
 package circuit
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -72,7 +71,7 @@ func (car *carrier) fail(code transport.Code, cause error) {
 		return
 	}
 	car.link.cfg.Logger.Debug("circuit: connection has ended", "node", car.link.node, "err", cause)
-	slices.SortFunc(left, func(a, b *attachment) int { return cmp.Compare(a.c.number, b.c.number) })
+	slices.SortFunc(left, func(a, b *attachment) int { return byNumber(a.c, b.c) })
 	for _, a := range left {
 		a.end(cause, transport.CodeClosed)
 	}
@@ -93,6 +92,13 @@ func (car *carrier) add(a *attachment) bool {
 		signal(car.control.watch)
 	}
 	return true
+}
+
+// on returns what a stream is for, nil if that is over.
+func (car *carrier) on(stream uint64) *attachment {
+	car.mu.Lock()
+	defer car.mu.Unlock()
+	return car.streams[stream]
 }
 
 func (car *carrier) remove(a *attachment) {

@@ -1,7 +1,6 @@
 package circuit
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -222,7 +221,7 @@ func (car *carrier) onResumed(body []byte) error {
 		return faultf("more than %d circuits resumed", maxResumed)
 	}
 	gone := car.link.unnamed(car.seq, &w)
-	slices.SortFunc(gone, func(a, b *Circuit) int { return cmp.Compare(a.number, b.number) })
+	slices.SortFunc(gone, byNumber)
 	for _, c := range gone {
 		c.unknownThere(car.seq)
 	}
@@ -285,9 +284,7 @@ func (car *carrier) takeSettings(body []byte) error {
 // stream that is gone is late, not wrong.
 func (car *carrier) onAcks(acks []wireAck) {
 	for _, ack := range acks {
-		car.mu.Lock()
-		a := car.streams[ack.Stream]
-		car.mu.Unlock()
+		a := car.on(ack.Stream)
 		if a == nil {
 			continue
 		}
@@ -303,9 +300,7 @@ func (car *carrier) onAcks(acks []wireAck) {
 
 // onYield takes back credit that the other side does not need.
 func (car *carrier) onYield(y *wireYield) {
-	car.mu.Lock()
-	a := car.streams[y.Stream]
-	car.mu.Unlock()
+	a := car.on(y.Stream)
 	if a == nil {
 		return
 	}

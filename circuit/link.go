@@ -114,9 +114,12 @@ func (l *Link) snapshot() []*Circuit {
 	l.mu.Lock()
 	cs := slices.Collect(maps.Values(l.circuits))
 	l.mu.Unlock()
-	slices.SortFunc(cs, func(a, b *Circuit) int { return cmp.Compare(a.number, b.number) })
+	slices.SortFunc(cs, byNumber)
 	return cs
 }
+
+// byNumber orders circuits by their registration.
+func byNumber(a, b *Circuit) int { return cmp.Compare(a.number, b.number) }
 
 // Attach gives the link another connection to the same process, which it owns
 // from now on. The circuits move to it; what carried them before is closed.

@@ -84,7 +84,7 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	}
 	l.beginOpening()
 	defer l.endOpening()
-	if _, err := l.awaitCarrier(ctx); err != nil {
+	if err := l.awaitCarrier(ctx); err != nil {
 		return nil, err
 	}
 	if p.First != nil {

@@ -12,6 +12,16 @@ import (
 // simulation campaign can show that it would find it.
 func planted(b bug) bool { return os.Getenv("CKT_PLANT") == string(b) }
 
+// A plant is what planted bugs keep with an attachment.
+type plant struct{ held item }
+
+// hold gives what has just come, and is acknowledged, to the user only when the
+// next fragment comes by the same attachment.
+func (p *plant) hold(it item) item {
+	p.held, it = it, p.held
+	return it
+}
+
 // Supersede moves the circuit to another stream of its connection, at the side
 // that has opened it. Nothing in the product does that while a connection is
 // well; the campaign does it to have attachments race.

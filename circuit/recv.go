@@ -144,7 +144,7 @@ func (a *attachment) receive(s *state, it item) error {
 	s.bytes.rcv += int64(len(it.f.Payload))
 	a.c.growInbox(s, it.cost)
 	if planted(bugAckBeforeDelivery) {
-		if it = a.hold(it); it.f == nil {
+		if it = a.plant.hold(it); it.f == nil {
 			return nil
 		}
 	}

@@ -239,10 +239,9 @@ func (l *Link) keep() {
 	}
 }
 
-// awaitCarrier waits for a carrier whose settings are known. While it waits,
-// the link does not end for want of circuits. The caller calls l.opened when
-// it needs the link no longer.
-func (l *Link) awaitCarrier(ctx context.Context) (*carrier, error) {
+// awaitCarrier waits until there is a carrier and the other side's settings are
+// known.
+func (l *Link) awaitCarrier(ctx context.Context) error {
 	for {
 		l.mu.Lock()
 		car, attached := l.cur, l.attached
@@ -260,13 +259,13 @@ func (l *Link) awaitCarrier(ctx context.Context) (*carrier, error) {
 		}
 		select {
 		case <-ready:
-			return car, nil
+			return nil
 		case <-attached:
 		case <-car.gone():
 		case <-l.ctx.Done():
-			return nil, &LostError{Cause: context.Cause(l.ctx)}
+			return &LostError{Cause: context.Cause(l.ctx)}
 		case <-ctx.Done():
-			return nil, openCtxError(ctx)
+			return openCtxError(ctx)
 		}
 	}
 }

@@ -61,8 +61,8 @@ func (k *control) ping() {
 }
 
 // watch ends the carrier when the other side owes a sign that it hears this
-// one, and gives none for Silence. It watches only while a circuit is
-// attached: QUIC itself looks after an idle connection.
+// one, and gives none for Silence. It watches only while there are
+// circuits: QUIC itself looks after an idle connection.
 func (car *carrier) watch() {
 	for {
 		select {
@@ -77,7 +77,7 @@ func (car *carrier) watch() {
 	}
 }
 
-// watchBusy runs while a circuit is attached.
+// watchBusy runs while there are circuits.
 func (car *carrier) watchBusy() error {
 	k := &car.control
 	silence := car.link.cfg.Silence

@@ -1,12 +1,9 @@
 package peer
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -20,10 +17,10 @@ import (
 
 // links knows the other processes that a node has to do with.
 type links struct {
-	mu     sync.Mutex // guards all of it, and is never held across a wait
-	closed bool       // no more of them; those there are may still be connected anew
-	byProc map[proc]*link
-	loops  []*link // the ends of the connection to this node itself
+	mu     sync.Mutex     // guards all of it, and is never held across a wait
+	closed bool           // no more of them; those there are may still be connected anew
+	list   []*link        // all of them, in the order of their making
+	byProc map[proc]*link // those to other processes
 }
 
 // A proc is one run of one process: machines of a person may share a key.
@@ -107,7 +104,7 @@ func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, e
 		l = &link{names: make(map[string]bool), ours: conn.Info().Dialed}
 		l.Link = n.hub.Link(conn, func(ctx context.Context) error { return n.redial(ctx, l) })
 		ls.byProc[p] = l
-		n.wg.Go(func() { n.watch(p, l) })
+		n.serveLocked(p, l)
 	}
 	l.conn = conn
 	if addr != "" {
@@ -123,8 +120,8 @@ const maxAway = 64
 
 var errTooManyAway = fmt.Errorf("peer: more than %d processes with its key are away", maxAway)
 
-// limitAway gives up the processes with the key of l that have been away since
-// longest, as far as there are too many.
+// limitAway gives up the processes with the key of l that are away and whose
+// last connection is the oldest, as far as there are too many.
 func (n *Node) limitAway(l *link) {
 	var away []*link
 	for _, m := range n.links.all() {
@@ -139,12 +136,18 @@ func (n *Node) limitAway(l *link) {
 	}
 }
 
-// loop makes one end of the connection to this node itself. links.mu is held.
+// loopLocked makes one end of the connection to this node itself. links.mu is
+// held.
 func (n *Node) loopLocked(conn transport.Conn) *link {
 	l := &link{Link: n.hub.Link(conn, nil), conn: conn, self: true}
-	n.links.loops = append(n.links.loops, l)
-	n.wg.Go(func() { n.watch(proc{}, l) })
+	n.serveLocked(proc{}, l)
 	return l
+}
+
+// serveLocked makes a new link known. links.mu is held.
+func (n *Node) serveLocked(p proc, l *link) {
+	n.links.list = append(n.links.list, l)
+	n.wg.Go(func() { n.watch(p, l) })
 }
 
 // watch forgets a link that has ended, and joins its goroutines. What has
@@ -158,11 +161,8 @@ func (n *Node) watch(p proc, l *link) {
 	ls.mu.Unlock()
 	<-conn.Context().Done() // the link ends first, and the same Conn must not be adopted anew
 	ls.mu.Lock()
-	if l.self {
-		ls.loops = slices.DeleteFunc(ls.loops, func(m *link) bool { return m == l })
-	} else {
-		delete(ls.byProc, p)
-	}
+	ls.list = slices.DeleteFunc(ls.list, func(m *link) bool { return m == l })
+	delete(ls.byProc, p) // nothing for one to this node itself
 	ls.mu.Unlock()
 	l.Wait()
 }
@@ -323,7 +323,7 @@ func (n *Node) linksTo(id identity.NodeID) []*link {
 func (n *Node) findAddr(t target) *link {
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()
-	for _, l := range n.links.allLocked() {
+	for _, l := range n.links.list {
 		if !l.self && l.alive() && (t.node.IsZero() || l.RemoteNodeID() == t.node) &&
 			(l.names[t.addr] || addrText(l.Info().RemoteAddr) == t.addr) {
 			return l
@@ -369,24 +369,11 @@ func (ls *links) close() []*link {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.closed = true
-	return ls.allLocked()
+	return slices.Clone(ls.list)
 }
 
 func (ls *links) all() []*link {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	return ls.allLocked()
-}
-
-// allLocked returns the links in the order of their processes, for simulations
-// to be repeatable.
-func (ls *links) allLocked() []*link {
-	procs := slices.SortedFunc(maps.Keys(ls.byProc), func(p, q proc) int {
-		return cmp.Or(bytes.Compare(p.node[:], q.node[:]), cmp.Compare(p.nonce, q.nonce))
-	})
-	out := slices.Clone(ls.loops)
-	for _, p := range procs {
-		out = append(out, ls.byProc[p])
-	}
-	return out
+	return slices.Clone(ls.list)
 }

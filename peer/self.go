@@ -30,8 +30,8 @@ func (n *Node) self(t target) (*link, error) {
 	if n.links.closed {
 		return nil, ErrNodeClosed
 	}
-	for _, l := range n.links.loops {
-		if l.Info().Dialed && l.alive() {
+	for _, l := range n.links.list {
+		if l.self && l.Info().Dialed && l.alive() {
 			return l, nil
 		}
 	}
