@@ -306,7 +306,7 @@ type (
 
 	// A LimitError says that what the caller gave is over a limit. Nothing of
 	// it was sent.
-	LimitError = circuit.LimitError
+	LimitError = transport.LimitError
 
 	// A ConnectError is what the other side said when it refused or closed a
 	// connection; its Code tells an unauthorised key from the rest.

@@ -211,8 +211,8 @@ func (l *Link) reserve() error {
 	switch {
 	case l.draining || l.ended:
 		return &Refusal{Code: RefusedShutdown}
-	case l.incoming >= l.cfg.MaxCircuits:
-		return &Refusal{Code: RefusedLimit, Reason: limitReason("circuits on one connection", l.cfg.MaxCircuits)}
+	case l.incoming >= l.cfg.limits.CircuitsPerNode:
+		return &Refusal{Code: RefusedLimit, Reason: limitReason("circuits on one connection", l.cfg.limits.CircuitsPerNode)}
 	}
 	l.incoming++
 	return nil

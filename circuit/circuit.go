@@ -78,8 +78,8 @@ func newCircuit(l *Link, id ID, local, remote end) *Circuit {
 	c.s.out.pool = &l.bufs
 	c.s.out.once = l.linger() == 0
 	c.s.out.credit = l.remote.Window
-	c.s.most, c.s.window = l.cfg.Window, l.cfg.Window
-	c.s.granted = uint64(l.cfg.Window)
+	c.s.most, c.s.window = l.cfg.limits.Window, l.cfg.limits.Window
+	c.s.granted = uint64(l.cfg.limits.Window)
 	c.setNames()
 	return c
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/transport/limit"
 )
 
 func TestFirstFragmentArrivesFirst(t *testing.T) {
@@ -282,7 +283,7 @@ func TestClosingOneOfThreeLeavesTwo(t *testing.T) {
 }
 
 func TestSendNeverBlocksAndNothingIsLost(t *testing.T) {
-	p := newPair(t, circuit.Config{Window: 64 << 10})
+	p := newPair(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 64 << 10})})
 	a, b := p.openCircuit(t, nil)
 	payload := make([]byte, 1000)
 	sent := int64(0)

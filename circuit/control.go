@@ -88,8 +88,8 @@ func (car *carrier) controlLoop() {
 	s.Prioritize(transport.Urgent)
 	cfg := &car.link.cfg
 	buf := appendSmall(nil, frameSettings, &wireSettings{
-		Window:       uint64(cfg.Window),
-		MaxPayload:   uint64(cfg.MaxPayload),
+		Window:       uint64(cfg.limits.Window),
+		MaxPayload:   uint64(cfg.limits.Payload),
 		LingerMillis: uint64(cfg.Linger.Milliseconds()),
 	})
 	for {
@@ -272,8 +272,8 @@ func (car *carrier) takeSettings(body []byte) error {
 	if l.remote.Window != 0 {
 		return nil
 	}
-	w.Window = min(w.Window, largestWindow)
-	w.MaxPayload = min(w.MaxPayload, largestMaxPayload)
+	w.Window = min(w.Window, 1<<30)
+	w.MaxPayload = min(w.MaxPayload, 64<<20)
 	w.LingerMillis = min(w.LingerMillis, uint64(longestLinger.Milliseconds()))
 	l.remote = w
 	close(l.settings)

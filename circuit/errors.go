@@ -140,18 +140,6 @@ func (e *RefusedError) Error() string {
 	return s
 }
 
-// A LimitError says that a fragment, or something else the caller gave, is
-// over a limit. Nothing of it was sent.
-type LimitError struct {
-	What        string // "payload", "args", …
-	Size, Limit int    // bytes, or pairs for "args"
-}
-
-// Error names what, its size and the limit.
-func (e *LimitError) Error() string {
-	return fmt.Sprintf("circuit: %s of %d is over the limit of %d", e.What, e.Size, e.Limit)
-}
-
 // limitReason is the text of a refusal for want of room.
 func limitReason(what string, limit int) string {
 	return fmt.Sprintf("the limit is %d %s", limit, what)

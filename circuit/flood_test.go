@@ -13,6 +13,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // A node that never says settings gets no circuit and none from here, and
@@ -165,7 +166,7 @@ func TestControlFloods(t *testing.T) {
 // A thousand refusals that the opener does not take cost nobody else
 // anything.
 func TestRefusalsThatNobodyReads(t *testing.T) {
-	r := newRaw(t, circuit.Config{MaxCircuits: 1}).settle()
+	r := newRaw(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{CircuitsPerNode: 1})}).settle()
 	s, c := r.open()
 	var refused []transport.Stream
 	for range 300 {
@@ -242,7 +243,7 @@ func keyOf(c *circuit.Circuit) []byte {
 // A node may end its connection in the middle of anything.
 func TestConnectionEndsInTheMiddleOfEverything(t *testing.T) {
 	for range 8 {
-		r := newRaw(t, circuit.Config{Window: 1 << 30}).settle() // so that nothing but the end stops them
+		r := newRaw(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 1 << 30})}).settle() // so that nothing but the end stops them
 		var circuits []*circuit.Circuit
 		for range 5 {
 			s, c := r.open()

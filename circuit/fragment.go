@@ -19,7 +19,7 @@ const (
 )
 
 // Limits of a fragment's texts, in bytes. [Config.MaxPayload] bounds the
-// payload. A fragment over a limit is a [LimitError] at its sender, and breaks
+// payload. A fragment over a limit is a [transport.LimitError] at its sender, and breaks
 // the protocol if it arrives.
 const (
 	maxSubject   = 1024      // FragSubject

@@ -128,7 +128,7 @@ func FuzzFrames(f *testing.F) {
 		// Long frames come of zeros behind the input: a long input takes the
 		// fuzzer too long to vary.
 		data = append(data[:len(data):len(data)], make([]byte, zeros%(8*bufSize))...)
-		for _, limit := range []int{maxSmallFrame, defaultMaxPayload + maxDataOverhead, largestMaxPayload + maxDataOverhead} {
+		for _, limit := range []int{maxSmallFrame, (1 << 20) + maxDataOverhead, (64 << 20) + maxDataOverhead} {
 			before := allocated()
 			readAsALink(t, data, limit, seed)
 			if got, most := allocated()-before, uint64(2<<20+64*len(data)); got > most {
@@ -141,11 +141,11 @@ func FuzzFrames(f *testing.F) {
 // What the fuzz target says about allocation, measured: a length of 64 MiB and
 // a few bytes get a small buffer.
 func TestClaimedLengthsAllocateNothing(t *testing.T) {
-	b := transport.AppendFrameHeader(nil, frameData, largestMaxPayload)
+	b := transport.AppendFrameHeader(nil, frameData, 64<<20)
 	b = append(b, 0x96, 1, 0, 0xa0, 0, 0xc0, 0xa0)
 	before := allocated()
 	for seed := range uint64(100) {
-		err := readAsALink(t, b, largestMaxPayload+maxDataOverhead, seed)
+		err := readAsALink(t, b, 64<<20+maxDataOverhead, seed)
 		if err != io.ErrUnexpectedEOF {
 			t.Fatalf("half a frame: %v", err)
 		}
@@ -173,7 +173,7 @@ func FuzzFragment(f *testing.F) {
 			args = nil
 		}
 		if err := checkTexts(subject, errText, args); err != nil {
-			if _, ok := errors.AsType[*LimitError](err); !ok {
+			if _, ok := errors.AsType[*transport.LimitError](err); !ok {
 				t.Fatalf("over a limit: %v", err)
 			}
 			return

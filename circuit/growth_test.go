@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -121,7 +122,7 @@ func (p *lasting) unused(t *testing.T, d time.Duration) {
 // A path that is cut in the middle of it, or a circuit that is closed, gives
 // everything back too.
 func TestGrownWindowAcrossAnOutage(t *testing.T) {
-	cfg := circuit.Config{Window: smallWindow}
+	cfg := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: smallWindow})}
 	inLong(t, smallPath, cfg, cfg, func(t *testing.T, p *lasting) {
 		a, b := p.openCircuit(t, nil)
 		ctx, stop := context.WithCancel(t.Context())
@@ -157,8 +158,8 @@ func TestGrownWindowAcrossAnOutage(t *testing.T) {
 // Without a budget, or with one that is too small, windows stay as they are,
 // and all works as it did. Whose budget it is makes no difference.
 func TestBudgetIsABound(t *testing.T) {
-	none, large := circuit.Config{Window: smallWindow, Budget: -1}, circuit.Config{Window: smallWindow}
-	small := circuit.Config{Window: smallWindow, Budget: 3 * smallWindow}
+	none, large := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: smallWindow, Inbox: -1})}, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: smallWindow})}
+	small := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: smallWindow, Inbox: 3 * smallWindow})}
 	for _, tc := range []struct {
 		name         string
 		cfgA, cfgB   circuit.Config
@@ -220,7 +221,7 @@ func TestSlowReaderDoesNotGrowTheWindow(t *testing.T) {
 
 // Many circuits share the budget of their node.
 func TestCircuitsShareTheBudget(t *testing.T) {
-	cfg := circuit.Config{Window: smallWindow, Budget: 8 * smallWindow}
+	cfg := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: smallWindow, Inbox: 8 * smallWindow})}
 	inLong(t, smallPath, cfg, cfg, func(t *testing.T, p *lasting) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{}, 10)

@@ -10,12 +10,13 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // Frames on one circuit's stream that break the protocol: that circuit is
 // lost, and everything else on the connection goes on.
 func TestFaultOfACircuitEndsThatCircuitOnly(t *testing.T) {
-	cfg := circuit.Config{Window: 16 << 10, MaxPayload: 4 << 10}
+	cfg := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 16 << 10, Payload: 4 << 10})}
 	r := newRaw(t, cfg).settle()
 	good, goodC := r.open()
 	serial := uint64(0)

@@ -7,35 +7,15 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 // Config bounds the circuits of a [Hub]. The zero value of each field is its
 // default.
 type Config struct {
-	// MaxPayload is the longest payload of a fragment that is sent or taken,
-	// in bytes. Default 1 MiB, at most 64 MiB. The smaller one of both sides
-	// holds.
-	MaxPayload int
-
-	// Window is how much may be under way in each direction of a circuit,
-	// and how much of what a reader leaves unread is kept for it, in bytes.
-	// Each fragment counts 512 bytes more than its frame has, and 128 more for
-	// each pair of Args; one more fragment may exceed the window. Default 1 MiB, at most 1 GiB.
-	Window int
-
-	// MaxWindow is how far the window of a circuit grows, in bytes, while it
-	// and not the reader or the path holds the sender up. What it has grown
-	// goes back when the circuit has sent nothing for 5 s. Default 16 times
-	// Window, at most 1 GiB; below Window: it does not grow.
-	MaxWindow int
-
-	// Budget is how much the windows of all circuits of the hub may have
-	// grown together, in bytes. Default 256 MiB, negative: nothing.
-	Budget int64
-
-	// MaxCircuits is how many circuits the other side may have open on one
-	// link. Default 16384.
-	MaxCircuits int
+	// Ledger has the bounds, and counts what is used: [Hub] needs its Circuit
+	// part. Default: a new one with the default bounds.
+	Ledger *limit.Ledger
 
 	// OpenTimeout bounds the wait for the other side's yes where the caller
 	// gives no deadline. Default 10 s.
@@ -57,17 +37,12 @@ type Config struct {
 	// Logger gets what goes wrong with foreign input, and what becomes of
 	// connections. Default: discarded.
 	Logger *slog.Logger
+
+	limits limit.Circuit // of Ledger
 }
 
 // The bounds of Config's defaults.
 const (
-	defaultMaxPayload  = 1 << 20
-	largestMaxPayload  = 64 << 20
-	defaultWindow      = 1 << 20
-	largestWindow      = 1 << 30
-	defaultGrowth      = 16
-	defaultBudget      = 256 << 20
-	defaultMaxCircuits = 16384
 	defaultOpenTimeout = 10 * time.Second
 	defaultSilence     = 5 * time.Second
 	defaultLinger      = 2 * time.Minute
@@ -75,23 +50,10 @@ const (
 )
 
 func (cfg Config) withDefaults() Config {
-	if cfg.MaxPayload <= 0 {
-		cfg.MaxPayload = defaultMaxPayload
+	if cfg.Ledger == nil {
+		cfg.Ledger = limit.NewLedger(limit.Limits{})
 	}
-	if cfg.Window <= 0 {
-		cfg.Window = defaultWindow
-	}
-	cfg.Window = min(cfg.Window, largestWindow)
-	if cfg.MaxWindow == 0 {
-		cfg.MaxWindow = defaultGrowth * cfg.Window
-	}
-	cfg.MaxWindow = min(max(cfg.MaxWindow, cfg.Window), largestWindow)
-	if cfg.Budget == 0 {
-		cfg.Budget = defaultBudget
-	}
-	if cfg.MaxCircuits <= 0 {
-		cfg.MaxCircuits = defaultMaxCircuits
-	}
+	cfg.limits = cfg.Ledger.Limits().Circuit
 	if cfg.OpenTimeout <= 0 {
 		cfg.OpenTimeout = defaultOpenTimeout
 	}
@@ -108,7 +70,6 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	cfg.MaxPayload = min(cfg.MaxPayload, largestMaxPayload)
 	return cfg
 }
 
@@ -130,7 +91,7 @@ const maxRedials = 64
 // NewHub returns a hub whose circuits acc decides about.
 func NewHub(acc Acceptor, cfg Config) *Hub {
 	h := &Hub{acceptor: acc, cfg: cfg.withDefaults(), redials: make(chan struct{}, maxRedials)}
-	h.spare.Store(max(0, h.cfg.Budget))
+	h.spare.Store(h.cfg.limits.Inbox)
 	return h
 }
 

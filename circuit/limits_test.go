@@ -9,25 +9,27 @@ import (
 	"testing"
 
 	"ckt.local/circuit"
+	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 func TestLimitsAreInTheError(t *testing.T) {
-	p := newPair(t, circuit.Config{MaxPayload: 1000})
+	p := newPair(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Payload: 1000})})
 	a, b := p.openCircuit(t, nil)
 	for _, tc := range []struct {
 		name string
 		f    *circuit.Fragment
-		want circuit.LimitError
+		want transport.LimitError
 	}{
-		{"payload", &circuit.Fragment{Payload: make([]byte, 1001)}, circuit.LimitError{What: "payload", Size: 1001, Limit: 1000}},
-		{"subject", &circuit.Fragment{FragSubject: string(make([]byte, 1025))}, circuit.LimitError{What: "subject", Size: 1025, Limit: 1024}},
-		{"err", &circuit.Fragment{Err: string(make([]byte, 4097))}, circuit.LimitError{What: "err", Size: 4097, Limit: 4096}},
-		{"args", &circuit.Fragment{Args: manyArgs(65, 1)}, circuit.LimitError{What: "args", Size: 65, Limit: 64}},
-		{"arg key", &circuit.Fragment{Args: map[string]string{string(make([]byte, 129)): ""}}, circuit.LimitError{What: "arg key", Size: 129, Limit: 128}},
-		{"args total", &circuit.Fragment{Args: manyArgs(64, 1025)}, circuit.LimitError{What: "args in bytes", Size: 64 * 1027, Limit: 65536}},
+		{"payload", &circuit.Fragment{Payload: make([]byte, 1001)}, transport.LimitError{What: "payload", Size: 1001, Limit: 1000}},
+		{"subject", &circuit.Fragment{FragSubject: string(make([]byte, 1025))}, transport.LimitError{What: "subject", Size: 1025, Limit: 1024}},
+		{"err", &circuit.Fragment{Err: string(make([]byte, 4097))}, transport.LimitError{What: "err", Size: 4097, Limit: 4096}},
+		{"args", &circuit.Fragment{Args: manyArgs(65, 1)}, transport.LimitError{What: "args", Size: 65, Limit: 64}},
+		{"arg key", &circuit.Fragment{Args: map[string]string{string(make([]byte, 129)): ""}}, transport.LimitError{What: "arg key", Size: 129, Limit: 128}},
+		{"args total", &circuit.Fragment{Args: manyArgs(64, 1025)}, transport.LimitError{What: "args in bytes", Size: 64 * 1027, Limit: 65536}},
 	} {
 		err := a.SendOneWay(tc.f)
-		le, ok := errors.AsType[*circuit.LimitError](err)
+		le, ok := errors.AsType[*transport.LimitError](err)
 		if !ok || *le != tc.want {
 			t.Errorf("%s: got %v, want %v", tc.name, err, &tc.want)
 		}
@@ -45,7 +47,7 @@ func TestLimitsAreInTheError(t *testing.T) {
 // Both ends count the same, whatever a fragment carries: otherwise the sender
 // would stop for ever, or go on without credit.
 func TestBothEndsCountTheSame(t *testing.T) {
-	p := newPair(t, circuit.Config{Window: 8 << 10})
+	p := newPair(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 8 << 10})})
 	a, b := p.openCircuit(t, nil)
 	const total = 2000
 	go func() {
@@ -126,10 +128,10 @@ func manyArgs(n, size int) map[string]string {
 
 // The smaller limit of both sides holds, and the sender learns it.
 func TestRemoteLimitIsKnownToTheSender(t *testing.T) {
-	p := join(t, endpointAt(t, loopback(t)), endpointAt(t, loopback(t)), circuit.Config{}, circuit.Config{MaxPayload: 10})
+	p := join(t, endpointAt(t, loopback(t)), endpointAt(t, loopback(t)), circuit.Config{}, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Payload: 10})})
 	t.Cleanup(p.close)
 	_, err := p.a.link.Open(t.Context(), p.a.params(frag(1, "eleven byte")))
-	if le, ok := errors.AsType[*circuit.LimitError](err); !ok || le.Limit != 10 {
+	if le, ok := errors.AsType[*transport.LimitError](err); !ok || le.Limit != 10 {
 		t.Errorf("got %v, want the other side's limit", err)
 	}
 	a, b := p.openCircuit(t, frag(1, "ten bytes."))

@@ -318,7 +318,7 @@ func (m *machine) checkWritten(s *state) {
 
 // checkWindows holds credit and memory against the windows.
 func (m *machine) checkWindows(s *state) {
-	base, hub := m.c.link.cfg.Window, m.c.link.hub
+	base, hub := m.c.link.cfg.limits.Window, m.c.link.hub
 	switch {
 	case s.granted > s.took+uint64(s.window):
 		m.t.Fatalf("credit of %d with %d taken and a window of %d", s.granted, s.took, s.window)
@@ -326,7 +326,7 @@ func (m *machine) checkWindows(s *state) {
 		m.t.Fatalf("credit of %d, and %d have come", s.granted, s.rcvCost)
 	case !s.released && s.grown != s.most+s.window-2*base:
 		m.t.Fatalf("%d of the budget for windows of %d and %d", s.grown, s.most, s.window)
-	case hub.spare.Load() != hub.cfg.Budget-int64(s.grown):
+	case hub.spare.Load() != hub.cfg.limits.Inbox-int64(s.grown):
 		m.t.Fatalf("%d of the budget are left, and %d used", hub.spare.Load(), s.grown)
 	}
 }

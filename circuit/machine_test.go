@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 // A machine drives one circuit with steps that bytes stand for, and checks
@@ -47,7 +48,7 @@ func newMachine(t *testing.T, data []byte) *machine {
 	if m.lasting = how&8 != 0; m.lasting {
 		settings.LingerMillis = 120_000
 	}
-	l, err := newFakeLink(Config{Window: machineWindow, MaxPayload: 4 << 10}, settings)
+	l, err := newFakeLink(Config{Ledger: Bounded(limit.Circuit{Window: machineWindow, Payload: 4 << 10})}, settings)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"ckt.local/transport"
 )
 
 const (
@@ -74,7 +76,7 @@ type OpenParams struct {
 // Open opens a circuit and returns when the other side has said yes, on
 // whichever connection that comes. Its errors: a no is a [RefusedError]; no
 // answer before ctx's deadline, or within [Config.OpenTimeout] if it has none,
-// is [ErrOpenTimeout]; a first fragment over a limit is a [LimitError], and the
+// is [ErrOpenTimeout]; a first fragment over a limit is a [transport.LimitError], and the
 // other side never hears of it.
 func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	if _, ok := ctx.Deadline(); !ok {
@@ -187,7 +189,7 @@ func (c *Circuit) openFrame(s *state) []byte {
 // side takes.
 func (c *Circuit) checkOpening() error {
 	if n := len(c.openFrame(&c.s)); n > maxSmallFrame-64 { // what grows with time
-		return &LimitError{What: "opening", Size: n, Limit: maxSmallFrame - 64}
+		return &transport.LimitError{What: "opening", Size: int64(n), Limit: int64(maxSmallFrame - 64)}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -161,7 +162,7 @@ func exchange(t *testing.T, p *pair, ops int, pause func(*rand.Rand)) {
 func TestRandomOperationsArriveOnceAndInOrder(t *testing.T) {
 	for _, window := range []int{4 << 10, 64 << 10, 1 << 20} {
 		t.Run(strconv.Itoa(window>>10)+"KiB", func(t *testing.T) {
-			p := newPair(t, circuit.Config{Window: window})
+			p := newPair(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: window})})
 			exchange(t, p, 10_000, func(*rand.Rand) {})
 		})
 	}
@@ -181,7 +182,7 @@ func TestFaultyPathsDeliverOnceAndInOrder(t *testing.T) {
 		{"narrow", simnet.Link{Latency: 30 * ms, Bandwidth: 256 << 10, Queue: 16 << 10}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inSim(t, circuit.Config{Window: 64 << 10}, func(t *testing.T, p *simPair) {
+			inSim(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 64 << 10})}, func(t *testing.T, p *simPair) {
 				p.net.SetDefault(tc.link)
 				start := time.Now()
 				exchange(t, p.pair, 2000, func(r *rand.Rand) { time.Sleep(time.Duration(r.IntN(50)) * ms) })
@@ -196,7 +197,7 @@ func TestFaultyPathsDeliverOnceAndInOrder(t *testing.T) {
 // other one, and what arrived before can be read.
 func TestVanishingInTraffic(t *testing.T) {
 	for seed := range uint64(5) {
-		inSim(t, circuit.Config{Window: 16 << 10, NoResume: true}, func(t *testing.T, p *simPair) {
+		inSim(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 16 << 10}), NoResume: true}, func(t *testing.T, p *simPair) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			var wg sync.WaitGroup
 			all := p.openTen(t)

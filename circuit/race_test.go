@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/transport/limit"
 )
 
 // oneEnd is wanted of what a call says when a circuit may end at any moment:
@@ -132,7 +133,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t, circuit.Config{Window: 8 << 10})
+			p := newPair(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 8 << 10})})
 			for range 10 {
 				for _, endB := range []func(*circuit.Circuit){nothing, end} {
 					a, b := p.openBeside(t)
@@ -222,7 +223,7 @@ func TestShutdownDuringOpens(t *testing.T) {
 // A socket that closes in the middle of traffic and of openings.
 func TestConnectionClosedInTraffic(t *testing.T) {
 	for range 5 {
-		p := newPair(t, circuit.Config{Window: 16 << 10})
+		p := newPair(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 16 << 10})})
 		var wg sync.WaitGroup
 		hammerAll(t, &wg, p.openTen(t))
 		for _, s := range []*side{p.a, p.b} {

@@ -72,8 +72,8 @@ func (a *attachment) onData(body []byte) error {
 	if err != nil {
 		return faultf("fragment: %v", err)
 	}
-	if len(payload) > c.link.cfg.MaxPayload {
-		return faultf("%v", &LimitError{What: "payload", Size: len(payload), Limit: c.link.cfg.MaxPayload})
+	if len(payload) > c.link.cfg.limits.Payload {
+		return faultf("%v", &transport.LimitError{What: "payload", Size: int64(len(payload)), Limit: int64(c.link.cfg.limits.Payload)})
 	}
 	if err := checkTexts(w.Subject, w.Err, w.Args); err != nil {
 		return faultf("%v", err)

@@ -12,6 +12,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 // patient is the configuration of an honest side that does not mind that its
@@ -200,7 +201,7 @@ func TestResumeThatIsRefused(t *testing.T) {
 
 // Credit is what the latest attachment says, and acknowledgements after it.
 func TestCreditOfAResumedCircuit(t *testing.T) {
-	k := newRaw(t, circuit.Config{Budget: -1, Silence: time.Minute}).lasting().openLasting()
+	k := newRaw(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Inbox: -1}), Silence: time.Minute}).lasting().openLasting()
 	big := &circuit.Fragment{Payload: make([]byte, 1000)}
 	cost := uint64(512 + len(frameOf(frameData, append(newTuple(6).uint(1).int(0).str("").int(0).null().str(""), big.Payload...))))
 	for range 5 {

@@ -7,7 +7,7 @@ import (
 )
 
 // SendOneWay queues f and returns at once: nil, or [ErrBacklog] when the
-// window is full, a [LimitError] when f is over a limit, or the cause of the
+// window is full, a [transport.LimitError] when f is over a limit, or the cause of the
 // circuit's end. With an error, nothing was taken.
 func (c *Circuit) SendOneWay(f *Fragment) error {
 	_, err := c.trySend(f)
@@ -71,8 +71,8 @@ func (s *state) queue(f *Fragment) error {
 
 // checkFragment checks the limits of this side and of the other.
 func (l *Link) checkFragment(f *Fragment) error {
-	if most := min(uint64(l.cfg.MaxPayload), l.remote.MaxPayload); uint64(len(f.Payload)) > most {
-		return &LimitError{What: "payload", Size: len(f.Payload), Limit: int(most)}
+	if most := min(uint64(l.cfg.limits.Payload), l.remote.MaxPayload); uint64(len(f.Payload)) > most {
+		return &transport.LimitError{What: "payload", Size: int64(len(f.Payload)), Limit: int64(int(most))}
 	}
 	return checkTexts(f.FragSubject, f.Err, f.Args)
 }
@@ -81,21 +81,21 @@ func (l *Link) checkFragment(f *Fragment) error {
 func checkTexts(subject, errText string, args map[string]string) error {
 	switch {
 	case len(subject) > maxSubject:
-		return &LimitError{What: "subject", Size: len(subject), Limit: maxSubject}
+		return &transport.LimitError{What: "subject", Size: int64(len(subject)), Limit: int64(maxSubject)}
 	case len(errText) > maxErr:
-		return &LimitError{What: "err", Size: len(errText), Limit: maxErr}
+		return &transport.LimitError{What: "err", Size: int64(len(errText)), Limit: int64(maxErr)}
 	case len(args) > maxArgs:
-		return &LimitError{What: "args", Size: len(args), Limit: maxArgs}
+		return &transport.LimitError{What: "args", Size: int64(len(args)), Limit: int64(maxArgs)}
 	}
 	total := 0
 	for k, v := range args {
 		if len(k) > maxArgKey {
-			return &LimitError{What: "arg key", Size: len(k), Limit: maxArgKey}
+			return &transport.LimitError{What: "arg key", Size: int64(len(k)), Limit: int64(maxArgKey)}
 		}
 		total += len(k) + len(v)
 	}
 	if total > maxArgsTotal {
-		return &LimitError{What: "args in bytes", Size: total, Limit: maxArgsTotal}
+		return &transport.LimitError{What: "args in bytes", Size: int64(total), Limit: int64(maxArgsTotal)}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -240,7 +241,7 @@ func TestSlowPathIsNotALostOne(t *testing.T) {
 }
 
 func TestContextEndsAfterFiveSecondsIfNobodyReads(t *testing.T) {
-	inSim(t, circuit.Config{Window: 8 << 10}, func(t *testing.T, p *simPair) {
+	inSim(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 8 << 10})}, func(t *testing.T, p *simPair) {
 		a, b := p.openCircuit(t, nil)
 		const total = 30 // of 1 KiB: more than the window, so some wait at the sender
 		go func() {
@@ -279,7 +280,7 @@ func TestContextEndsAfterFiveSecondsIfNobodyReads(t *testing.T) {
 // A closed circuit that nobody takes is given up in the end, at both sides. As
 // long as not everything has arrived, the close is not told as a clean one.
 func TestUnreadCircuitIsGivenUp(t *testing.T) {
-	inSim(t, circuit.Config{Window: 8 << 10}, func(t *testing.T, p *simPair) {
+	inSim(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 8 << 10})}, func(t *testing.T, p *simPair) {
 		a, b := p.openCircuit(t, nil)
 		for range 2 { // the window there, and then the one here
 			for a.SendOneWay(&circuit.Fragment{Payload: make([]byte, 1024)}) == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 // inFake runs f in a bubble with an open circuit without another side. What f
@@ -122,7 +123,7 @@ func TestOpeningOnALinkThatEndsIsAnswered(t *testing.T) {
 
 // With a window of a few bytes everything is due at once, but only once.
 func TestSmallestWindowIsAcknowledgedOnce(t *testing.T) {
-	inFake(t, Config{Window: 1}, func(t *testing.T, c *fakeCircuit) {
+	inFake(t, Config{Ledger: Bounded(limit.Circuit{Window: 1})}, func(t *testing.T, c *fakeCircuit) {
 		takeFrame(t, c, frameData, &wireFragment{Serial: 1})
 		time.Sleep(time.Second)
 		before := c.link.carrier().conn.(*fakeConn).writtenBytes()

@@ -10,6 +10,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 // watchStates collects what States yields until the circuit ends.
@@ -213,7 +214,7 @@ func TestFlush(t *testing.T) {
 
 // Flush gives up with the circuit and says how many it was about.
 func TestFlushOfWhatIsNotDelivered(t *testing.T) {
-	cfg := circuit.Config{Linger: 10 * time.Second, Window: 8 << 10, Budget: -1}
+	cfg := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: 8 << 10, Inbox: -1}), Linger: 10 * time.Second}
 	inLasting(t, cfg, cfg, func(t *testing.T, p *lasting) {
 		fill := func(c *circuit.Circuit) (n int) {
 			for c.SendOneWay(&circuit.Fragment{Payload: make([]byte, 1000)}) == nil {

@@ -40,7 +40,7 @@ func (c *Circuit) growOutbox(s *state) bool {
 
 // grow returns how much a window of a size may grow now.
 func (c *Circuit) grow(s *state, size int) int {
-	more := min(size, c.link.cfg.MaxWindow-size)
+	more := min(size, c.link.cfg.limits.MaxWindow-size)
 	if more <= 0 || !c.link.hub.reserve(more) {
 		return 0
 	}
@@ -51,7 +51,7 @@ func (c *Circuit) grow(s *state, size int) int {
 
 // shrink gives back what a window has grown over a size, or over its first.
 func (c *Circuit) shrink(s *state, window *int, size int) {
-	more := *window - max(size, c.link.cfg.Window)
+	more := *window - max(size, c.link.cfg.limits.Window)
 	if more <= 0 {
 		return
 	}
@@ -83,7 +83,7 @@ func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again 
 			again = true
 			return
 		}
-		base := c.link.cfg.Window
+		base := c.link.cfg.limits.Window
 		rich := c.rich(s)
 		if again = rich || s.most > base || s.window > base; !again {
 			return

@@ -68,7 +68,7 @@ func (n *Node) startFor(r Request, start func(starter) (*LocalPeer, error)) (*Lo
 	}
 	n.log.Info("did not start a peer", "request", r, "err", err)
 	if limit, ok := errors.AsType[*limitError](err); ok {
-		return nil, refuse(circuit.RefusedLimit, "%d peers that the asking node has started are running on the other: stop some, or raise MaxPeersPerNode there", limit.limit)
+		return nil, refuse(circuit.RefusedLimit, "%d peers that the asking node has started are running on the other: stop some, or raise the limit there", limit.limit)
 	}
 	switch {
 	case errors.Is(err, ErrUnknownService):

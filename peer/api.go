@@ -36,7 +36,7 @@ func (a *API) StartLocalPeer(ctx context.Context, name string) (*LocalPeer, erro
 // StartRemotePeer starts a peer of the named service on another node, a new
 // one at each call, and returns its URL and peer ID. The peer belongs to the
 // node it runs on: it lives on when this one leaves, until
-// [API.StopRemotePeer] or its own end. Once Config.MaxPeersPerNode of the other
+// [API.StopRemotePeer] or its own end. Once Config.Limits.Peer.StartedPerNode of the other
 // node have been started by this one and run, the answer is a refusal with
 // [circuit.RefusedLimit].
 //

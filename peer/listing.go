@@ -135,7 +135,7 @@ const (
 func (n *Node) sendPages(ctx context.Context, c *circuit.Circuit) ([]byte, error) {
 	ls := n.Listing()
 	limit := maxPageBytes
-	if m := n.cfg.Circuit.MaxPayload; m > 0 {
+	if m := n.ledger.Limits().Circuit.Payload; m > 0 {
 		limit = min(limit, m)
 	}
 	for page := range pages(ls, limit) {

@@ -215,7 +215,7 @@ func (p *LocalPeer) OpenCircuitCount() int {
 // errWriteDur bounds the wait: 0 is 10 s, negative is as long as this peer
 // lives. The other side refuses after 10 minutes at the latest.
 //
-// Errors: [URLError]; [circuit.LimitError] for a first fragment over a limit,
+// Errors: [URLError]; [transport.LimitError] for a first fragment over a limit,
 // of which nothing was sent; [circuit.RefusedError] if the other side says no;
 // [circuit.ErrOpenTimeout] if it says nothing; [transport.ErrUnreachable] if
 // it cannot be reached, and the other errors of [Node.Connect]; the cause of

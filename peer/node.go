@@ -15,6 +15,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/quic"
 )
 
@@ -38,6 +39,7 @@ type Node struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // all goroutines but those of services
 
+	ledger  *limit.Ledger
 	hub     *circuit.Hub
 	links   links
 	roster  roster
@@ -76,6 +78,8 @@ func NewNode(cfg Config) (*Node, error) {
 	}
 	n.PeerAPI = &API{n}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.ledger = limit.NewLedger(cfg.Limits)
+	cfg.Circuit.Ledger = n.ledger
 	n.hub = circuit.NewHub(acceptor{n}, cfg.Circuit)
 	n.links.init()
 	n.roster.init()
@@ -114,6 +118,7 @@ func (n *Node) wire() quic.Config {
 		Key:       n.key,
 		BootNonce: n.nonce,
 		Logger:    n.log,
+		Ledger:    n.ledger,
 		Authorize: func(key ed25519.PublicKey, addr net.Addr) error {
 			return n.authorize(Request{Node: identity.NodeIDOf(key), From: addrPort(addr), Action: ActionConnect})
 		},

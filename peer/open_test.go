@@ -10,7 +10,9 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/peer/peertest"
+	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 func TestCircuitsBetweenLocalAndRemotePeers(t *testing.T) {
@@ -222,11 +224,11 @@ func TestURLsThatCannotBeOpened(t *testing.T) {
 }
 
 func TestFirstFragmentOverTheLimit(t *testing.T) {
-	nodes, there := peertest.Config{Circuit: circuit.Config{MaxPayload: 1000}}.NewCluster(t, 2), newStage()
+	nodes, there := peertest.Config{Limits: limit.Limits{Circuit: limit.Circuit{Payload: 1000}}}.NewCluster(t, 2), newStage()
 	nodes.Register("stage", there.serve)
 	a, b := nodes.Start(0, "stage"), nodes.Start(1, "stage")
 	_, _, err := a.NewCircuitToPeerURL(b.URL(), &circuit.Fragment{Payload: make([]byte, 1001)}, 0)
-	limit, ok := errors.AsType[*circuit.LimitError](err)
+	limit, ok := errors.AsType[*transport.LimitError](err)
 	if !ok || limit.Limit != 1000 || limit.Size != 1001 {
 		t.Fatalf("got %v", err)
 	}

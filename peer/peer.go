@@ -17,12 +17,13 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"math"
 	"net"
 	"time"
 
 	"ckt.local/circuit"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
+	"ckt.local/transport/trust"
 )
 
 // A PeerServiceFunc is a service. It is called once for each peer, in a
@@ -55,11 +56,10 @@ type PeerServiceFunc func(myPeer *LocalPeer, ctx0 context.Context, newCircuitCh 
 
 // Defaults and bounds.
 const (
-	defaultMaxPeersPerNode = 256
-	defaultStopTimeout     = 5 * time.Second
-	defaultWait            = 10 * time.Second // for an answer from another node
-	newCircuitQueue        = 32               // circuits that wait for a service
-	maxReason              = 1 << 10          // bytes of a refusal's reason, as package circuit has it
+	defaultStopTimeout = 5 * time.Second
+	defaultWait        = 10 * time.Second // for an answer from another node
+	newCircuitQueue    = 32               // circuits that wait for a service
+	maxReason          = 1 << 10          // bytes of a refusal's reason, as package circuit has it
 
 	// forever stands for "no bound" where a deadline has to be given.
 	forever = 100 * 365 * 24 * time.Hour
@@ -89,12 +89,44 @@ type Config struct {
 	// node's own key may do everything and is not asked about.
 	Authorize Policy
 
-	// Circuit bounds the circuits.
+	// Limits bounds what other nodes may make this one spend.
+	Limits limit.Limits
+
+	// Circuit says how circuits are to behave. The node sets its Ledger.
 	Circuit circuit.Config
 
-	// MaxPeersPerNode is how many peers that one remote node has started here
-	// may be running at once. Default 256.
-	MaxPeersPerNode int
+	// PreSharedKeys are a second lock on every connection, besides the nodes'
+	// keys: at most two of 32 to 64 bytes. The other side must have one of
+	// them. Two are for the time of a change: first all nodes get the new one
+	// as their second, then as their only one. Default: none, and then the
+	// other side must have none either.
+	PreSharedKeys [][]byte
+
+	// Rotation is shown to others: that this node's key takes the place of an
+	// older one, in whose name it is let in and dialled until the statement
+	// ends. Default: none.
+	Rotation *trust.Rotation
+
+	// Revoked is asked about every key before anything else, in both
+	// directions, and every 5 s about those that are connected; an error
+	// refuses the key, whatever Authorize, a URL or KnownPeers say, and closes
+	// its connections. Default: no key is revoked. See [trust.RevokedFile].
+	Revoked func(identity.NodeID) error
+
+	// KnownPeers remembers which key answered at a host:port that was dialled
+	// without one. Another key there later is a [trust.ChangedKeyError].
+	// Default: nothing is remembered, and Authorize decides about the key.
+	KnownPeers *trust.KnownFile
+
+	// TrustNew is asked about the key that answers at an address which is not
+	// among KnownPeers, if Authorize does not allow it; nil makes it known.
+	// Default: it is not trusted.
+	TrustNew func(ctx context.Context, addr string, id identity.NodeID) error
+
+	// Audit gets a record of every decision about what another node asked for:
+	// who, what, allowed or not and why. Strings of others are cut; equal
+	// refusals are counted and not repeated within a minute. Default: none.
+	Audit *slog.Logger
 
 	// StopTimeout bounds what Close waits for: that services return, and that
 	// what was sent is acknowledged. Default 5 s.
@@ -108,7 +140,6 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.ListenAddr = cmp.Or(c.ListenAddr, ":0")
-	c.MaxPeersPerNode = orDefault(c.MaxPeersPerNode, defaultMaxPeersPerNode, math.MaxInt)
 	c.StopTimeout = orDefault(c.StopTimeout, defaultStopTimeout, forever)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -23,10 +23,18 @@ type Policy func(Request) error
 
 // A Request is what a [Policy] decides about.
 type Request struct {
-	Node    identity.NodeID // who asks, verified
+	// Node is who asks, verified: the key it has proved, or an older one whose
+	// place that takes by a statement of both (Config.Rotation).
+	Node identity.NodeID
+
+	Key     identity.NodeID // the key it has proved
 	From    netip.AddrPort  // from where; zero if that is not an IP address
 	Action  Action
 	Service string // for ActionOpen and ActionStart
+
+	// Circuits is, for ActionOpen, how many circuits the node has open here,
+	// this one included.
+	Circuits int
 
 	log *slog.Logger // of the node that asks the policy, for a policy of this package
 }
@@ -118,7 +126,10 @@ func AllowFile(path string) Policy {
 		case ActionList:
 			service = nodeService
 		}
-		return f.Check(r.Node, r.From.Addr().Unmap(), service, time.Now())
+		return f.Check(identity.Access{
+			ID: r.Node, From: r.From.Addr().Unmap(), Service: service,
+			Start: r.Action == ActionStart, Circuits: r.Circuits,
+		}, time.Now())
 	}
 }
 

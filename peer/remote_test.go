@@ -52,7 +52,7 @@ func TestRemoteStartsThatAreRefused(t *testing.T) {
 }
 
 func TestEachRemoteStartIsANewPeer(t *testing.T) {
-	nodes := peertest.Config{Adjust: func(_ int, cfg *peer.Config) { cfg.MaxPeersPerNode = 3 }}.NewCluster(t, 2)
+	nodes := peertest.Config{Adjust: func(_ int, cfg *peer.Config) { cfg.Limits.Peer.StartedPerNode = 3 }}.NewCluster(t, 2)
 	stage := newStage()
 	nodes.Register("stage", stage.serve)
 	here, there := nodes.Nodes[0], nodes.Nodes[1]

@@ -82,8 +82,8 @@ func (r *roster) startLocked(s starter) (*LocalPeer, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %.80q", ErrUnknownService, s.service)
 	}
-	if !s.by.IsZero() && r.startedBy[s.by] >= s.node.cfg.MaxPeersPerNode {
-		return nil, &limitError{s.node.cfg.MaxPeersPerNode}
+	if limit := s.node.ledger.Limits().Peer.StartedPerNode; !s.by.IsZero() && r.startedBy[s.by] >= limit {
+		return nil, &limitError{limit}
 	}
 	return r.launch(s, f)
 }

@@ -40,7 +40,7 @@ func TestPeerStartedRemotelyIsStopped(t *testing.T) {
 }
 
 func TestStoppingMakesRoom(t *testing.T) {
-	nodes := peertest.Config{Adjust: func(_ int, cfg *peer.Config) { cfg.MaxPeersPerNode = 2 }}.NewCluster(t, 2)
+	nodes := peertest.Config{Adjust: func(_ int, cfg *peer.Config) { cfg.Limits.Peer.StartedPerNode = 2 }}.NewCluster(t, 2)
 	nodes.Register("idle", idle)
 	api, there := nodes.Nodes[0].PeerAPI, nodes.Nodes[1].URL()
 	start := func() (string, error) {
@@ -57,7 +57,7 @@ func TestStoppingMakesRoom(t *testing.T) {
 	}
 	_, err := start()
 	refused := wantRefused(t, err, circuit.RefusedLimit)
-	const reason = "2 peers that the asking node has started are running on the other: stop some, or raise MaxPeersPerNode there"
+	const reason = "2 peers that the asking node has started are running on the other: stop some, or raise the limit there"
 	if refused.Reason != reason {
 		t.Errorf("reason: %s", refused.Reason)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // MaxReason is the longest reason that travels with a close, in bytes. Longer
@@ -24,6 +25,7 @@ const (
 	CodeProtocol               // the other side broke the protocol
 	CodeLost                   // acknowledgements have stopped coming
 	CodeLimit                  // a limit of this side is reached
+	CodePSK                    // one side has a pre-shared key that the other has not
 )
 
 // String returns the code's name as docs/wire.md has it.
@@ -45,6 +47,8 @@ func (c Code) String() string {
 		return "lost"
 	case CodeLimit:
 		return "limit"
+	case CodePSK:
+		return "pre-shared key"
 	}
 	return fmt.Sprintf("code %d", uint64(c))
 }
@@ -77,6 +81,18 @@ var (
 type RemoteError struct {
 	Code   Code
 	Reason string // foreign text, at most [MaxReason] bytes; may be empty
+
+	// Limit is the limit that is reached over there, if the other side has
+	// said which one. errors.As finds it, too.
+	Limit *LimitError
+}
+
+// Unwrap returns the limit, if there is one.
+func (e *RemoteError) Unwrap() error {
+	if e.Limit == nil {
+		return nil
+	}
+	return e.Limit
 }
 
 // Error quotes the foreign text.
@@ -114,3 +130,39 @@ func (e *UnauthorizedError) Error() string {
 
 // Unwrap returns what the authorisation said.
 func (e *UnauthorizedError) Unwrap() error { return e.Err }
+
+// A LimitError says that a limit is reached, or that something is over one.
+// Nothing was allocated or sent for it. It names the limit as package limit
+// and a list of limits do, such as "circuits of one node".
+type LimitError struct {
+	What   string
+	Size   int64 // what is over it; 0: one more than Limit
+	Limit  int64
+	Remote bool // it is the other side's
+}
+
+// Error names the limit, its value and whose it is.
+func (e *LimitError) Error() string {
+	whose := "of this side"
+	if e.Remote {
+		whose = "of the other side"
+	}
+	if e.Size == 0 {
+		return fmt.Sprintf("transport: a limit %s is reached: %d %s", whose, e.Limit, e.What)
+	}
+	return fmt.Sprintf("transport: %s of %d is over a limit %s, which is %d", e.What, e.Size, whose, e.Limit)
+}
+
+// RemoteLimit is a limit of the other side as it has told it: what is foreign
+// text, and is replaced if it is no name of a limit.
+func RemoteLimit(what string, limit uint64) *LimitError {
+	const longest = 64
+	good := what != "" && len(what) <= longest
+	for i := range len(what) {
+		good = good && (what[i] == ' ' || 'a' <= what[i] && what[i] <= 'z')
+	}
+	if !good {
+		what = "of what it does not name"
+	}
+	return &LimitError{What: what, Limit: int64(min(limit, math.MaxInt64)), Remote: true}
+}

@@ -82,6 +82,8 @@ type Conn interface {
 // ConnInfo describes a [Conn].
 type ConnInfo struct {
 	RemoteKey  ed25519.PublicKey // verified by the handshake
+	OldKey     ed25519.PublicKey // an older key, which has signed that RemoteKey takes its place; nil: none
+	OldUntil   time.Time         // until when that holds
 	RemoteAddr net.Addr          // may change when the other side moves
 	LocalAddr  net.Addr
 	BootNonce  uint64    // of the other process; another one after each restart

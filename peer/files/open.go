@@ -27,7 +27,7 @@ func (p *pusher) open(ctx context.Context, m meta) (*circuit.Circuit, error) {
 	if err == nil {
 		return c, nil
 	}
-	if _, ok := errors.AsType[*circuit.LimitError](err); ok {
+	if _, ok := errors.AsType[*transport.LimitError](err); ok {
 		return nil, err
 	}
 	return nil, &stopError{err: err}

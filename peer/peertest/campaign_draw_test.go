@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -40,7 +41,7 @@ func newPlan(seed uint64) plan {
 	if d.chance(0.4) {
 		p.hosts = 3 + d.IntN(3)
 	}
-	p.circuit = drawConfig(newDice(seed, 5))
+	p.circuit, p.limits = drawConfig(newDice(seed, 5))
 	p.link.Latency = d.spread(time.Millisecond, 150*time.Millisecond)
 	// Packets of one instant leave one after the other, and no two take the
 	// same time: else timers of both sides would be due together, and Go lets
@@ -71,22 +72,23 @@ func newPlan(seed uint64) plan {
 }
 
 // drawConfig draws what the circuits of a world are to be like.
-func drawConfig(d dice) circuit.Config {
+func drawConfig(d dice) (circuit.Config, limit.Limits) {
 	cfg := circuit.Config{Linger: 2 * time.Minute}
+	var l limit.Limits
 	if d.chance(0.5) {
 		cfg.Linger = d.between(20*time.Second, 90*time.Second)
 	}
 	if d.chance(0.4) {
-		cfg.Window = int(d.magnitude(2<<10, 256<<10))
+		l.Circuit.Window = int(d.magnitude(2<<10, 256<<10))
 	}
 	if d.chance(0.2) {
-		cfg.MaxWindow = int(d.magnitude(1<<10, 1<<20))
+		l.Circuit.MaxWindow = int(d.magnitude(1<<10, 1<<20))
 	}
 	if d.chance(0.2) {
-		cfg.Budget = int64(d.magnitude(1, 1<<20))
+		l.Circuit.Inbox = int64(d.magnitude(1<<20, 16<<20))
 	}
 	cfg.NoResume = d.chance(0.03)
-	return cfg
+	return cfg, l
 }
 
 // A faultDraw is one kind of fault, how often it comes and how it is drawn.

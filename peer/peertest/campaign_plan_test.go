@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -14,6 +15,7 @@ type plan struct {
 	seed     uint64
 	hosts    int
 	circuit  circuit.Config
+	limits   limit.Limits
 	link     simnet.Link // between any two hosts in calm times
 	nat      simnet.NATConfig
 	behind   int // the host behind a NAT; -1: none

@@ -106,6 +106,7 @@ func newWorld(t *testing.T, p plan) *world {
 	w.sim = peertest.SimConfig{
 		Link:    p.link,
 		Circuit: p.circuit,
+		Limits:  p.limits,
 		Adjust:  func(_ *peertest.SimHost, cfg *peer.Config) { cfg.Logger = slog.New(worldLog{w: w}) },
 		Limit:   2 * time.Hour,
 	}.NewSim(t, p.seed)

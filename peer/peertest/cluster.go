@@ -41,6 +41,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -51,6 +52,9 @@ const patience = 30 * time.Second
 type Config struct {
 	// Circuit is the configuration of the circuits of all nodes.
 	Circuit circuit.Config
+
+	// Limits are the bounds of each node.
+	Limits limit.Limits
 
 	// Authorize is the policy of all nodes. Default: the nodes of the cluster
 	// may do everything on one another, others nothing.
@@ -141,6 +145,7 @@ func (cfg Config) node(t testing.TB, i int, key *identity.Key, ids []identity.No
 		Identity:   key,
 		Authorize:  authorize,
 		Circuit:    cfg.Circuit,
+		Limits:     cfg.Limits,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", i),
 	}
 	if cfg.Network != nil {

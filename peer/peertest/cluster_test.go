@@ -9,6 +9,7 @@ import (
 	"ckt.local/peer"
 	"ckt.local/peer/peertest"
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 func TestCluster(t *testing.T) {
@@ -32,7 +33,7 @@ func TestCluster(t *testing.T) {
 func TestClusterByConfig(t *testing.T) {
 	var asked atomic.Int64
 	cluster := peertest.Config{
-		Circuit:   circuit.Config{MaxPayload: 100},
+		Limits:    limit.Limits{Circuit: limit.Circuit{Payload: 100}},
 		Authorize: func(peer.Request) error { asked.Add(1); return nil },
 		Connect:   func(i, j int) bool { return i == 0 },
 		Adjust:    func(i int, cfg *peer.Config) { cfg.AdvertiseAddr = "" },

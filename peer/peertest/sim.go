@@ -17,6 +17,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/peer"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/simnet"
 )
 
@@ -25,6 +26,9 @@ import (
 type SimConfig struct {
 	// Circuit is the configuration of the circuits of all nodes.
 	Circuit circuit.Config
+
+	// Limits are the bounds of each node.
+	Limits limit.Limits
 
 	// Link is what packets meet between any two hosts, until Sim.Network is
 	// told otherwise. Default: 20 ms each way, nothing lost.

@@ -134,6 +134,7 @@ func (h *SimHost) Start() {
 		Identity:   h.key,
 		Authorize:  h.sim.authorize,
 		Circuit:    h.sim.cfg.Circuit,
+		Limits:     h.sim.cfg.Limits,
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)).With("host", h.index),
 	}
 	if h.sim.cfg.Adjust != nil {

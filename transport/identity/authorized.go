@@ -72,16 +72,24 @@ func OpenAuthorizedFile(path string, log *slog.Logger) (*AuthorizedFile, error) 
 	return f, nil
 }
 
-// Check returns nil if at time now the node id may use service from the
-// address from. An empty service asks only whether the node may connect. A
-// key with several lines is allowed what any one of them allows; an unknown
-// address (the zero Addr) satisfies no line that says from.
+// An Access is what an authorized_peers file is asked about.
+type Access struct {
+	ID       NodeID
+	From     netip.Addr // zero: not known, and then no line that says from allows it
+	Service  string     // to be used; empty: only to connect
+	Start    bool       // a peer of the service is to be started
+	Circuits int        // how many the node has open, the one that is asked for included; 0: none is asked for
+}
+
+// Check returns nil if the access is allowed at time now. A key with several
+// lines is allowed what any one of them allows.
 //
 // Any other result is a [DeniedError]. A file that others may write to, or
 // that belongs to another user than this one and root, or whose directory
 // does so, is not used: nobody is allowed anything, and the DeniedError wraps
 // an [UnsafeFileError]. The same goes for a file that cannot be read.
-func (f *AuthorizedFile) Check(id NodeID, from netip.Addr, service string, now time.Time) error {
+func (f *AuthorizedFile) Check(a Access, now time.Time) error {
+	id, from, service := a.ID, a.From, a.Service
 	denied := &DeniedError{ID: id, Service: service, Reason: "not listed"}
 	if service != "" {
 		if err := ValidServiceName(service); err != nil {

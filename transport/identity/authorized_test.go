@@ -71,7 +71,7 @@ func TestCheck(t *testing.T) {
 		{"nobody", NodeID{}, inside, "", someday, false},
 		{"not a service name", a, inside, "a b", someday, false},
 	} {
-		err := f.Check(q.id, q.from, q.service, q.now)
+		err := f.Check(Access{ID: q.id, From: q.from, Service: q.service}, q.now)
 		e, denied := errors.AsType[*DeniedError](err)
 		if denied == q.want || (err == nil) != q.want {
 			t.Errorf("%s: %v", q.why, err)
@@ -88,7 +88,7 @@ func TestFileIsFollowed(t *testing.T) {
 	f := open(t, path)
 	want := func(why string, id NodeID, want bool) {
 		t.Helper()
-		if err := f.Check(id, anywhere, "", someday); (err == nil) != want {
+		if err := f.Check(Access{ID: id, From: anywhere, Service: ""}, someday); (err == nil) != want {
 			t.Errorf("%s: %v", why, err)
 		}
 	}
@@ -126,7 +126,7 @@ func TestSettledFileIsReadOnce(t *testing.T) {
 		t.Error("an old file was read again though nothing has changed")
 	}
 	write(t, path, "\n")
-	if err := f.Check(a, anywhere, "", someday); err == nil {
+	if err := f.Check(Access{ID: a, From: anywhere, Service: ""}, someday); err == nil {
 		t.Error("the change of an old file went unnoticed")
 	}
 }
@@ -140,7 +140,7 @@ func TestUnsafeFileAllowsNobody(t *testing.T) {
 	f := open(t, path)
 	check := func(why string, unsafe string) {
 		t.Helper()
-		err := f.Check(a, anywhere, "", someday)
+		err := f.Check(Access{ID: a, From: anywhere, Service: ""}, someday)
 		if unsafe == "" {
 			if err != nil {
 				t.Errorf("%s: %v", why, err)
@@ -189,7 +189,7 @@ func TestLinkIntoUnsafeDirectory(t *testing.T) {
 	if err := os.Symlink(filepath.Join(shared, "real"), link); err != nil {
 		t.Skip(err)
 	}
-	if err := open(t, link).Check(a, anywhere, "", someday); err != nil {
+	if err := open(t, link).Check(Access{ID: a, From: anywhere, Service: ""}, someday); err != nil {
 		t.Errorf("through a link: %v", err)
 	}
 	os.Chmod(shared, 0o777)
@@ -208,7 +208,7 @@ func TestUnusableFileAllowsNobody(t *testing.T) {
 		"too many bad lines": line(Entry{ID: a}) + strings.Repeat("x\n", maxBadLines+1),
 	} {
 		replace(t, path, text)
-		err := f.Check(a, anywhere, "", someday)
+		err := f.Check(Access{ID: a, From: anywhere, Service: ""}, someday)
 		e, ok := errors.AsType[*DeniedError](err)
 		if !ok || e.Err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
@@ -218,7 +218,7 @@ func TestUnusableFileAllowsNobody(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Check(a, anywhere, "", someday); !isType[*DeniedError](err) {
+	if err := f.Check(Access{ID: a, From: anywhere, Service: ""}, someday); !isType[*DeniedError](err) {
 		t.Errorf("a directory: %v", err)
 	}
 }
@@ -232,7 +232,7 @@ func TestBadLinesAreLoggedOncePerLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		f.Check(testKey(t, 1).ID(), anywhere, "", someday)
+		f.Check(Access{ID: testKey(t, 1).ID(), From: anywhere, Service: ""}, someday)
 	}
 	if n := strings.Count(out.String(), "line=2 "); n != 1 {
 		t.Errorf("line 2 is named %d times:\n%s", n, out.String())
@@ -241,7 +241,7 @@ func TestBadLinesAreLoggedOncePerLoad(t *testing.T) {
 		t.Errorf("%d lines of log:\n%s", n, out.String())
 	}
 	write(t, path, "other nonsense\n")
-	f.Check(testKey(t, 1).ID(), anywhere, "", someday)
+	f.Check(Access{ID: testKey(t, 1).ID(), From: anywhere, Service: ""}, someday)
 	if !strings.Contains(out.String(), "line=1 ") {
 		t.Error("a bad line of the next load was not logged")
 	}
@@ -263,11 +263,11 @@ func TestCheckWhileFileIsReplaced(t *testing.T) {
 					return
 				default:
 				}
-				if err := f.Check(always, anywhere, "", someday); err != nil {
+				if err := f.Check(Access{ID: always, From: anywhere, Service: ""}, someday); err != nil {
 					t.Errorf("a key in every version of the file: %v", err)
 					return
 				}
-				if err := f.Check(never, anywhere, "", someday); err == nil {
+				if err := f.Check(Access{ID: never, From: anywhere, Service: ""}, someday); err == nil {
 					t.Error("a key in no version of the file was allowed")
 					return
 				}
@@ -277,11 +277,11 @@ func TestCheckWhileFileIsReplaced(t *testing.T) {
 	// Who replaces the file sees the change at once, whatever others load.
 	for range 100 {
 		replace(t, path, line(Entry{ID: always}))
-		if err := f.Check(at, anywhere, "", someday); err == nil {
+		if err := f.Check(Access{ID: at, From: anywhere, Service: ""}, someday); err == nil {
 			t.Error("allowed after revocation")
 		}
 		replace(t, path, with)
-		if err := f.Check(at, anywhere, "", someday); err != nil {
+		if err := f.Check(Access{ID: at, From: anywhere, Service: ""}, someday); err != nil {
 			t.Errorf("listed again: %v", err)
 		}
 	}
@@ -308,7 +308,7 @@ func TestAppendAuthorized(t *testing.T) {
 		t.Errorf("file is\n%swant\n%s", b, want)
 	}
 	wantModes(t, map[string]fs.FileMode{path: 0o600, filepath.Dir(path): 0o700})
-	if err := open(t, path).Check(entries[2].ID, anywhere, "any", someday); err != nil {
+	if err := open(t, path).Check(Access{ID: entries[2].ID, From: anywhere, Service: "any"}, someday); err != nil {
 		t.Error(err)
 	}
 }

@@ -47,10 +47,16 @@ func isAlnum(c byte) bool {
 type Entry struct {
 	ID       NodeID
 	Services []string  // names of services; nil: all of them
+	Start    []string  // of those, the ones it may start; nil: all, empty: none
 	From     []string  // address patterns as written; nil: from anywhere
 	Expires  time.Time // in UTC, to the second; zero: never
-	Comment  string
-	Line     int // where it was read, from 1; not written
+
+	// MaxCircuits is how many circuits it may have open here; Rate how many
+	// openings and starts it may ask for in a second. 0: the node's limits.
+	MaxCircuits, Rate int
+
+	Comment string
+	Line    int // where it was read, from 1; not written
 }
 
 // String returns the line that [ParseAuthorizedPeers] reads as e, without

@@ -213,7 +213,7 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 		e.mu.Unlock()
 		return &refusalError{code: transport.CodeLimit, reason: "too many connections wait to be accepted"}
 	}
-	if limit := e.cfg.MaxConnsPerKey; limit > 0 && e.table.full(c, limit) {
+	if limit := e.cfg.limits.ConnsPerNode; e.table.full(c, limit) {
 		e.mu.Unlock()
 		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key"}
 	}

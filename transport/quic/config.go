@@ -49,6 +49,8 @@ import (
 	"time"
 
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
+	"ckt.local/transport/trust"
 )
 
 // Config says how an endpoint is to behave. A zero field takes the default.
@@ -85,16 +87,23 @@ type Config struct {
 	// take twice as long), and how long the hello may take. Default 5 s.
 	HandshakeTimeout time.Duration
 
-	// MaxStreams is how many streams of one Conn the other side may have open
-	// at a time. Default 65,536.
-	MaxStreams int64
+	// Ledger has the bounds, and counts what is used: the endpoint needs its
+	// Transport part. Default: a new one with the default bounds.
+	Ledger *limit.Ledger
 
-	// MaxConnsPerKey is how many Conns to nodes with one key there may be when
-	// another one of that key says hello; it is refused with
-	// [transport.CodeLimit] from then on. Machines of one person may share a
-	// key. Conns that this side dials count, and are not refused. Default 64,
-	// negative: no limit.
-	MaxConnsPerKey int
+	// PreSharedKeys are a second lock on every Conn, besides the keys: at most
+	// two, of 32 to 64 bytes. The other side must have one of them, and must
+	// have none if there are none here. Default: none.
+	PreSharedKeys [][]byte
+
+	// Rotation is shown to the other side: that Key takes the place of an
+	// older one. Default: none.
+	Rotation *trust.Rotation
+
+	// Revoked is asked about every key of another side before Authorize, and
+	// about the older key that it stands in for; an error refuses it. Default:
+	// no key is revoked.
+	Revoked func(key ed25519.PublicKey) error
 
 	// Resolve turns what Dial was given into an address. The default asks the
 	// system's resolver and prefers IPv4, as [net.ResolveUDPAddr] does.
@@ -103,6 +112,8 @@ type Config struct {
 	// Logger gets what the endpoint cannot return to anybody: refusals and
 	// broken handshakes, at debug level. The default discards it.
 	Logger *slog.Logger
+
+	limits limit.Transport // of Ledger
 }
 
 var errOwnKeyOnly = errors.New("no authorisation is configured: own key only")
@@ -137,8 +148,10 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.MaxIdle = cmp.Or(cfg.MaxIdle, 10*time.Second)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 3*time.Second)
 	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
-	cfg.MaxConnsPerKey = cmp.Or(cfg.MaxConnsPerKey, 64)
-	cfg.MaxStreams = max(1, cmp.Or(cfg.MaxStreams, 1<<16)) // hello needs one
+	if cfg.Ledger == nil {
+		cfg.Ledger = limit.NewLedger(limit.Limits{})
+	}
+	cfg.limits = cfg.Ledger.Limits().Transport
 	return cfg, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // retrySocket hears nothing but Retry: it proves its address and never goes on.
@@ -247,7 +248,7 @@ func fill(t *testing.T, qc *quicgo.Conn, want int) (total int) {
 }
 
 func TestConnsOfOneKey(t *testing.T) {
-	e := endpointWith(t, Config{MaxConnsPerKey: 2})
+	e := endpointWith(t, Config{Ledger: limit.NewLedger(limit.Limits{Transport: limit.Transport{ConnsPerNode: 2}})})
 	key := newKey(t)
 	dial := func(cfg Config) (*Endpoint, error) {
 		a := endpointWith(t, cfg)

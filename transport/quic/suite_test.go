@@ -5,6 +5,7 @@ import (
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 	"ckt.local/transport/quic"
 	"ckt.local/transport/transporttest"
 )
@@ -17,7 +18,7 @@ func loopback(t *testing.T, s transporttest.Spec) transport.Endpoint {
 	return listen(t, quic.Config{
 		Key:              keyOf(t, s),
 		Authorize:        s.Authorize,
-		MaxStreams:       s.MaxStreams,
+		Ledger:           limit.NewLedger(limit.Limits{Transport: limit.Transport{Streams: int(s.MaxStreams)}}),
 		HandshakeTimeout: s.HandshakeTimeout,
 	})
 }

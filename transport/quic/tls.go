@@ -101,7 +101,7 @@ func quicConfig(cfg Config) *quicgo.Config {
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		InitialConnectionReceiveWindow: connectionWindow,
 		MaxConnectionReceiveWindow:     maxConnectionWindow,
-		MaxIncomingStreams:             cfg.MaxStreams,
+		MaxIncomingStreams:             int64(cfg.limits.Streams),
 		MaxIncomingUniStreams:          -1,
 	}
 }

@@ -1,0 +1,360 @@
+package limit
+
+import (
+	"cmp"
+	"container/list"
+	"slices"
+	"sync"
+	"time"
+
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
+)
+
+// A Resource is something that there is a bound on how much of it is used at
+// a time.
+type Resource uint8
+
+// The resources. Those that have no key to count under yet are booked for the
+// zero NodeID, and then count in all only.
+const (
+	Handshakes Resource = iota // QUIC handshakes of others that have not ended
+	Conns                      // open connections
+	Receive                    // bytes of QUIC windows beyond the first
+	Circuits                   // circuits that others have opened here
+	Inbox                      // bytes that may wait to be read
+	Replay                     // bytes that are not acknowledged
+	Peers                      // peers that others have started here
+	resources
+)
+
+// A Rate is something that there is a bound on how often a node may ask for it
+// in a second.
+type Rate uint8
+
+// The rates.
+const (
+	Hellos Rate = iota // new connections
+	Opens              // openings of circuits
+	Starts             // starts of peers
+	rates
+)
+
+// String returns the resource's name, as in a [transport.LimitError] and in
+// a list of limits.
+func (r Resource) String() string {
+	return [resources]string{"handshakes", "connections", "receive bytes", "circuits", "inbox bytes", "replay bytes", "started peers"}[r]
+}
+
+// String returns the name of what there is a rate of.
+func (r Rate) String() string {
+	return [rates]string{"connections", "openings", "starts"}[r] + " per second"
+}
+
+const perNode = " of one node"
+
+// A Ledger counts what other nodes use of this one. Its methods may be called
+// from any goroutine, decide at once and never wait.
+type Ledger struct {
+	limits Limits
+
+	mu      sync.Mutex // guards what follows, and is never held across a wait or a call to others
+	all     [resources]account
+	rates   [rates]struct{ most, refused int64 }
+	nodes   map[identity.NodeID]*tab
+	sweepAt int       // so many nodes, and those that use nothing are looked for
+	waiters list.List // of *Waiter, the first one longest
+}
+
+// An account is one resource: what is used, how much that may be, and what
+// one node may use of it.
+type account struct {
+	used, most, each, refused int64
+}
+
+// A tab is what one node uses.
+type tab struct {
+	used  [resources]int64
+	rates [rates]bucket
+}
+
+// A bucket holds what is left of a rate: it fills evenly, up to a second's
+// worth.
+type bucket struct {
+	left float64
+	at   time.Time // when left was right; zero: never used, and full
+}
+
+// NewLedger returns an empty account with these bounds.
+func NewLedger(l Limits) *Ledger {
+	l = l.WithDefaults()
+	g := &Ledger{limits: l, nodes: make(map[identity.NodeID]*tab), sweepAt: minSweep}
+	t, c, p := l.Transport, l.Circuit, l.Peer
+	for r, b := range [resources][2]int64{
+		Handshakes: {int64(t.Handshakes), int64(t.Handshakes)},
+		Conns:      {int64(t.Conns), int64(t.ConnsPerNode)},
+		Receive:    {t.Receive, t.ReceivePerNode},
+		Circuits:   {int64(c.Circuits), int64(c.CircuitsPerNode)},
+		Inbox:      {c.Inbox, c.InboxPerNode},
+		Replay:     {c.Replay, c.ReplayPerNode},
+		Peers:      {int64(p.Started), int64(p.StartedPerNode)},
+	} {
+		g.all[r].most, g.all[r].each = b[0], min(b[0], b[1])
+	}
+	for r, n := range [rates]int{Hellos: t.ConnsPerSecond, Opens: c.OpensPerSecond, Starts: p.StartsPerSecond} {
+		g.rates[r].most = int64(n)
+	}
+	return g
+}
+
+// Limits returns the bounds, with the defaults filled in.
+func (g *Ledger) Limits() Limits { return g.limits }
+
+// Acquire books n of a resource for a node, to be given back with Release, and
+// returns how much the node has then; or books nothing and returns a
+// [transport.LimitError].
+func (g *Ledger) Acquire(r Resource, node identity.NodeID, n int64) (used int64, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a, t := &g.all[r], g.tab(node)
+	switch {
+	case t != nil && n > a.each-t.used[r]:
+		a.refused++
+		return t.used[r], &transport.LimitError{What: r.String() + perNode, Limit: a.each}
+	case n > a.most-a.used:
+		a.refused++
+		return 0, &transport.LimitError{What: r.String(), Limit: a.most}
+	}
+	return g.book(r, t, n), nil
+}
+
+// Force books n of a resource beyond all bounds, for what cannot be refused.
+func (g *Ledger) Force(r Resource, node identity.NodeID, n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.book(r, g.tab(node), n)
+}
+
+func (g *Ledger) book(r Resource, t *tab, n int64) (used int64) {
+	g.all[r].used += n
+	if t == nil {
+		return 0
+	}
+	t.used[r] += n
+	return t.used[r]
+}
+
+// share is which part of what is free one call of Take gets beyond what it
+// needs: so there is always something left for the next, and the more of them
+// there are the less each has.
+const share = 4
+
+// Take books at least need and at most want of a resource for a node, and
+// returns how much; 0 if there is not so much. What goes beyond need is at
+// most a quarter of what is free.
+func (g *Ledger) Take(r Resource, node identity.NodeID, need, want int64) int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a, t := &g.all[r], g.tab(node)
+	free := a.most - a.used
+	if t != nil {
+		free = min(free, a.each-t.used[r])
+	}
+	n := max(need, min(want, free/share))
+	if n <= 0 || n > free {
+		a.refused++
+		return 0
+	}
+	g.book(r, t, n)
+	return n
+}
+
+// Release gives back n of a resource.
+func (g *Ledger) Release(r Resource, node identity.NodeID, n int64) {
+	if n == 0 {
+		return
+	}
+	g.mu.Lock()
+	g.book(r, g.tab(node), -n)
+	woken := g.wakeLocked(r, node)
+	g.mu.Unlock()
+	for _, w := range woken {
+		w.wake()
+	}
+}
+
+// A Waiter is somebody who could not Take, and waits for a Release.
+type Waiter struct {
+	r    Resource
+	node identity.NodeID
+	wake func()
+	at   *list.Element // nil: not waiting; guarded by Ledger.mu
+}
+
+// NewWaiter returns a Waiter whose wake is called, once for each Wait, from a
+// goroutine that releases what it waits for. wake may not wait for anything,
+// but it may use the Ledger.
+func NewWaiter(r Resource, node identity.NodeID, wake func()) *Waiter {
+	return &Waiter{r: r, node: node, wake: wake}
+}
+
+// Wait has w woken by the next Release of what it waits for. It is the caller
+// who has to try once more after Wait: the Release may have been just before.
+func (g *Ledger) Wait(w *Waiter) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if w.at == nil {
+		w.at = g.waiters.PushBack(w)
+	}
+}
+
+// Leave takes back a Wait.
+func (g *Ledger) Leave(w *Waiter) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaveLocked(w)
+}
+
+func (g *Ledger) leaveLocked(w *Waiter) {
+	if w.at != nil {
+		g.waiters.Remove(w.at)
+		w.at = nil
+	}
+}
+
+// maxWoken is how many waiters one Release wakes: the first of them take what
+// there is, and give it back one day.
+const maxWoken = 16
+
+// wakeLocked picks those who may find something now: of that node, or of any
+// other as far as the bound on all has held them up.
+func (g *Ledger) wakeLocked(r Resource, node identity.NodeID) (woken []*Waiter) {
+	scarce := g.all[r].most-g.all[r].used < g.all[r].most/share
+	for e := g.waiters.Front(); e != nil && len(woken) < maxWoken; {
+		w := e.Value.(*Waiter)
+		e = e.Next()
+		if w.r == r && (w.node == node || scarce) {
+			g.leaveLocked(w)
+			woken = append(woken, w)
+		}
+	}
+	return woken
+}
+
+// Allow reports whether a node may do once more what there is a rate of, and
+// counts it; if not, the error is a [transport.LimitError].
+func (g *Ledger) Allow(r Rate, node identity.NodeID) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	most, t := g.rates[r].most, g.tab(node)
+	if t == nil || t.rates[r].take(float64(most), time.Now()) {
+		return nil
+	}
+	g.rates[r].refused++
+	return &transport.LimitError{What: r.String() + perNode, Limit: most}
+}
+
+func (b *bucket) take(rate float64, now time.Time) bool {
+	b.fill(rate, now)
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	return true
+}
+
+func (b *bucket) fill(rate float64, now time.Time) {
+	if b.at.IsZero() {
+		b.left = rate
+	} else {
+		b.left = min(rate, b.left+rate*now.Sub(b.at).Seconds())
+	}
+	b.at = now
+}
+
+// minSweep is how many nodes are kept without looking for those to forget.
+const minSweep = 256
+
+// tab returns what a node uses, nil for the zero NodeID.
+func (g *Ledger) tab(node identity.NodeID) *tab {
+	if node.IsZero() {
+		return nil
+	}
+	t := g.nodes[node]
+	if t == nil {
+		if len(g.nodes) >= g.sweepAt {
+			g.sweep(time.Now())
+		}
+		t = new(tab)
+		g.nodes[node] = t
+	}
+	return t
+}
+
+// sweep forgets the nodes that use nothing and have asked for nothing of late.
+// It is due when their number has doubled, so that it costs little.
+func (g *Ledger) sweep(now time.Time) {
+	for id, t := range g.nodes {
+		idle := t.used == [resources]int64{}
+		for r := range t.rates {
+			idle = idle && now.Sub(t.rates[r].at) > time.Second
+		}
+		if idle {
+			delete(g.nodes, id)
+		}
+	}
+	g.sweepAt = max(minSweep, 2*len(g.nodes))
+}
+
+// A Use is one row of an account: how much of a resource is used, against
+// which bound, and by whom most.
+type Use struct {
+	What    string
+	Used    int64
+	Limit   int64
+	Top     identity.NodeID // who uses most; zero: nobody
+	TopUsed int64
+	PerNode int64 // the bound on that
+	Refused int64 // how often either bound has refused since the beginning
+}
+
+// Uses returns a row for each resource and each rate, in a fixed order. A rate
+// has its bound in PerNode, and nothing in Used and Limit.
+func (g *Ledger) Uses() []Use {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var rows []Use
+	for r := range resources {
+		a := g.all[r]
+		rows = append(rows, Use{What: r.String(), Used: a.used, Limit: a.most, PerNode: a.each, Refused: a.refused})
+	}
+	for r := range rates {
+		rows = append(rows, Use{What: r.String(), PerNode: g.rates[r].most, Refused: g.rates[r].refused})
+	}
+	ids := make([]identity.NodeID, 0, len(g.nodes))
+	for id := range g.nodes {
+		ids = append(ids, id)
+	}
+	// So that of several who use the same it is always the same one.
+	slices.SortFunc(ids, func(a, b identity.NodeID) int { return cmp.Compare(a.String(), b.String()) })
+	now := time.Now()
+	for _, id := range ids {
+		t := g.nodes[id]
+		for r := range resources {
+			rows[r].top(id, t.used[r])
+		}
+		for r := range rates {
+			if b := t.rates[r]; !b.at.IsZero() {
+				b.fill(float64(g.rates[r].most), now)
+				rows[int(resources)+int(r)].top(id, g.rates[r].most-int64(b.left))
+			}
+		}
+	}
+	return rows
+}
+
+func (u *Use) top(id identity.NodeID, used int64) {
+	if used > u.TopUsed {
+		u.Top, u.TopUsed = id, used
+	}
+}
