@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -25,59 +22,18 @@ func AppendAuthorized(path string, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("identity: entry: %w", err)
 	}
-	if !slices.Equal(back.Services, e.Services) || !slices.Equal(back.From, e.From) {
-		return errors.New("identity: entry: a list element holds a comma")
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	err = appendLine(f, path, line)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	return nil
-}
-
-func appendLine(f *os.File, path, line string) error {
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("identity: %s: not a regular file", path)
-	}
-	if err := errors.Join(checkDirs(path), checkTrusted(path, info)); err != nil {
-		return err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPeersFile+1))
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	for old := range bytes.Lines(data) {
-		if strings.Trim(string(old), " \t\r\n") == line {
-			return nil
+	for _, list := range [][2][]string{{back.Services, e.Services}, {back.Start, e.Start}, {back.From, e.From}} {
+		if !slices.Equal(list[0], list[1]) {
+			return errors.New("identity: entry: a list element holds a comma, or is empty")
 		}
 	}
-	text := line + "\n"
-	if len(data) > 0 && data[len(data)-1] != '\n' {
-		text = "\n" + text
-	}
-	if len(data)+len(text) > maxPeersFile {
-		return fmt.Errorf("identity: %s: would have more than %d bytes", path, maxPeersFile)
-	}
-	if _, err := f.WriteString(text); err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	return nil
+	file := SafeFile{Path: path, Max: maxPeersFile}
+	return file.Append(func(old []byte) (string, error) {
+		for there := range bytes.Lines(old) {
+			if strings.Trim(string(there), " \t\r\n") == line {
+				return "", nil
+			}
+		}
+		return line, nil
+	})
 }

@@ -2,56 +2,40 @@ package identity
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"errors"
+	"cmp"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-const (
-	// unsettled is how long after its last change a file is read anew each
-	// time: two writes within the coarsest clock of a file system (2 s) can
-	// leave the same time and size behind.
-	unsettled = 2 * time.Second
-
-	// maxTries is how often a file that changes while it is read is read.
-	maxTries = 5
-
-	// maxLogged is how many bad lines of one load are logged.
-	maxLogged = 20
-)
+// maxLogged is how many bad lines of one load are logged.
+const maxLogged = 20
 
 // An AuthorizedFile is an authorized_peers file that is followed as it
 // changes: each check goes by what the file says at that moment. Its methods
 // may be called from any goroutine. It holds nothing open and needs no Close.
 type AuthorizedFile struct {
-	path string
+	file Followed[rules]
 	log  *slog.Logger
 
-	loading sync.Mutex // held while reading; only those who need that read wait
-	current atomic.Pointer[snapshot]
+	// rates are the buckets of the lines of the last load, by their text: a
+	// line that stays has used up what it has, whatever happens to others.
+	// They belong to the goroutine that loads.
+	rates map[string]*bucket
 }
 
-// A snapshot is what one load found. It is not changed once it is stored.
-type snapshot struct {
-	seen    sight
-	settled bool     // a later change cannot look the same
-	sum     [32]byte // of the content; zero if it was not read
-	rules   map[NodeID][]rule
-	err     error // why the file is not used
-}
+// rules are the lines of each key. A loaded map is not changed.
+type rules map[NodeID][]rule
 
 type rule struct {
 	Entry
 	from []pattern
+	rate *bucket // nil: the line says nothing about it
 }
 
 // OpenAuthorizedFile reads the file at path. A missing file is not an error:
@@ -65,9 +49,14 @@ func OpenAuthorizedFile(path string, log *slog.Logger) (*AuthorizedFile, error) 
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	f := &AuthorizedFile{path: abs, log: log}
-	if s := f.load(); s.err != nil {
-		return nil, s.err
+	f := &AuthorizedFile{log: log}
+	f.file.SafeFile = SafeFile{Path: abs, Max: maxPeersFile}
+	f.file.Parse = f.parse
+	f.file.Report = func(err error) {
+		log.Error("authorized peers not used, nobody is allowed", "path", abs, "err", err)
+	}
+	if _, err := f.file.Get(); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
@@ -82,141 +71,132 @@ type Access struct {
 }
 
 // Check returns nil if the access is allowed at time now. A key with several
-// lines is allowed what any one of them allows.
+// lines is allowed what any one of them allows. An opening or a start that is
+// allowed counts against the rate of the line that allows it.
 //
-// Any other result is a [DeniedError]. A file that others may write to, or
-// that belongs to another user than this one and root, or whose directory
-// does so, is not used: nobody is allowed anything, and the DeniedError wraps
-// an [UnsafeFileError]. The same goes for a file that cannot be read.
+// Any other result is a [DeniedError]. It wraps a [QuotaError] if only a bound
+// of a line stood in the way. A file that others may write to, or that belongs
+// to another user than this one and root, or whose directory does so, is not
+// used: nobody is allowed anything, and the DeniedError wraps an
+// [UnsafeFileError]. The same goes for a file that cannot be read.
 func (f *AuthorizedFile) Check(a Access, now time.Time) error {
-	id, from, service := a.ID, a.From, a.Service
-	denied := &DeniedError{ID: id, Service: service, Reason: "not listed"}
-	if service != "" {
-		if err := ValidServiceName(service); err != nil {
+	denied := &DeniedError{ID: a.ID, Service: a.Service, Reason: "not listed"}
+	if a.Service != "" {
+		if err := ValidServiceName(a.Service); err != nil {
 			denied.Reason = "no service can have this name"
 			return denied
 		}
 	}
-	s := f.latest()
-	if s.err != nil {
-		denied.Reason, denied.Err = s.err.Error(), s.err
+	all, err := f.file.Get()
+	if err != nil {
+		denied.Reason, denied.Err = err.Error(), err
 		return denied
 	}
-	for _, r := range s.rules[id] {
-		reason := r.deny(from, service, now)
+	var reached *QuotaError // the widest bound: who has several lines has that
+	for _, r := range all[a.ID] {
+		reason := r.deny(a, now)
 		if reason == "" {
-			return nil
+			quota := r.take(a, now)
+			if quota == nil {
+				return nil
+			}
+			if reached == nil || reached.Limit < quota.Limit {
+				reached = quota
+				denied.Reason, denied.Err = fmt.Sprintf("line %d: a limit is reached: %d %s", r.Line, quota.Limit, quota.What), quota
+			}
 		}
-		denied.Reason = fmt.Sprintf("line %d: %s", r.Line, reason)
+		if reached == nil {
+			denied.Reason = fmt.Sprintf("line %d: %s", r.Line, reason)
+		}
 	}
 	return denied
 }
 
 // deny returns why the line does not allow it; empty: it does.
-func (r *rule) deny(from netip.Addr, service string, now time.Time) string {
+func (r *rule) deny(a Access, now time.Time) string {
 	switch {
 	case !r.Expires.IsZero() && !now.Before(r.Expires):
 		return "expired at " + r.Expires.Format(time.RFC3339)
-	case r.From != nil && !matchAddr(r.from, from):
-		return fmt.Sprintf("not from address %v", from)
-	case service != "" && r.Services != nil && !slices.Contains(r.Services, service):
+	case r.From != nil && !matchAddr(r.from, a.From):
+		return fmt.Sprintf("not from address %v", a.From)
+	case a.Service != "" && r.Services != nil && !slices.Contains(r.Services, a.Service):
 		return "other services only"
+	case a.Start && r.Start != nil && !slices.Contains(r.Start, a.Service):
+		return "may not start it"
 	}
 	return ""
 }
 
-// latest returns what the file says now.
-func (f *AuthorizedFile) latest() *snapshot {
-	if s := f.current.Load(); s.settled && s.seen.same(look(f.path)) {
-		return s
+// take counts an access that the line allows, unless that is one too many.
+func (r *rule) take(a Access, now time.Time) *QuotaError {
+	if r.MaxCircuits > 0 && a.Circuits > r.MaxCircuits {
+		return &QuotaError{What: "circuits of one node", Limit: int64(r.MaxCircuits)}
 	}
-	return f.load()
+	if r.rate == nil || a.Circuits <= 0 && !a.Start || r.rate.take(r.Rate, now) {
+		return nil
+	}
+	what := "openings per second of one node"
+	if a.Start {
+		what = "starts per second of one node"
+	}
+	return &QuotaError{What: what, Limit: int64(r.Rate)}
 }
 
-func (f *AuthorizedFile) load() *snapshot {
-	f.loading.Lock()
-	defer f.loading.Unlock()
-	old := f.current.Load()
-	if old != nil && old.settled && old.seen.same(look(f.path)) {
-		return old // another goroutine was faster
-	}
-	next, data := f.read()
+// A bucket holds what is left of a rate: it fills evenly, up to a second's
+// worth.
+type bucket struct {
+	mu   sync.Mutex
+	left float64
+	at   time.Time // when left was right; zero: never used, and full
+}
+
+func (b *bucket) take(rate int, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	most := float64(rate)
 	switch {
-	case next.err != nil:
-		if old == nil || old.err == nil || old.err.Error() != next.err.Error() {
-			f.log.Error("authorized peers not used, nobody is allowed", "path", f.path, "err", next.err)
-		}
-	case next.seen.err != nil: // missing, so nobody is listed
-	case old != nil && old.sum == next.sum:
-		next.rules, next.err = old.rules, old.err
-	default:
-		next.rules, next.err = f.parse(data)
+	case b.at.IsZero():
+		b.left, b.at = most, now
+	case now.After(b.at): // else the clock was set back, or another goroutine's look is newer
+		b.left, b.at = min(most, b.left+most*now.Sub(b.at).Seconds()), now
 	}
-	f.current.Store(next)
-	return next
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	return true
 }
 
-// read reads the file whole, as it was at one moment.
-func (f *AuthorizedFile) read() (*snapshot, []byte) {
-	for range maxTries {
-		started := time.Now()
-		s := &snapshot{seen: look(f.path)}
-		if errors.Is(s.seen.err, fs.ErrNotExist) {
-			s.settled = true
-			return s, nil
-		}
-		if s.seen.err != nil {
-			s.err = fmt.Errorf("identity: %w", s.seen.err)
-			return s, nil
-		}
-		data, file, err := readTrusted(f.path)
-		if errors.Is(err, errChanged) || errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			s.err = err
-			return s, nil
-		}
-		// If another file has taken its place since, the next look shows it.
-		s.seen.file = file
-		s.settled = started.Sub(s.seen.file.ModTime()) > unsettled
-		s.sum = sha256.Sum256(data)
-		return s, data
-	}
-	return &snapshot{err: fmt.Errorf("identity: %s: changes all the time", f.path)}, nil
-}
-
-func (f *AuthorizedFile) parse(data []byte) (map[NodeID][]rule, error) {
+// parse is called by one goroutine at a time.
+func (f *AuthorizedFile) parse(data []byte) (rules, error) {
 	entries, bad, err := ParseAuthorizedPeers(bytes.NewReader(data))
 	for i, e := range bad {
 		if i == maxLogged {
-			f.log.Warn("more bad lines in authorized peers", "path", f.path, "lines", len(bad)-i)
+			f.log.Warn("more bad lines in authorized peers", "path", f.file.Path, "lines", len(bad)-i)
 			break
 		}
-		e.Path = f.path
-		f.log.Warn("bad line in authorized peers skipped", "path", f.path, "line", e.Line, "err", e.Err)
+		e.Path = f.file.Path
+		f.log.Warn("bad line in authorized peers skipped", "path", f.file.Path, "line", e.Line, "err", e.Err)
 	}
 	if err != nil {
-		f.log.Error("authorized peers not used, nobody is allowed", "path", f.path, "err", err)
-		return nil, atPath(f.path, err)
+		return nil, atPath(f.file.Path, err)
 	}
-	rules := make(map[NodeID][]rule, len(entries))
+	all, rates := make(rules, len(entries)), make(map[string]*bucket)
 	for _, e := range entries {
 		from, err := parsePatterns(e.From)
 		if err != nil {
 			return nil, err // cannot be: the line was read
 		}
-		rules[e.ID] = append(rules[e.ID], rule{Entry: e, from: from})
+		r := rule{Entry: e, from: from}
+		if e.Rate > 0 {
+			text := e.String()
+			r.rate = cmp.Or(rates[text], f.rates[text], &bucket{})
+			rates[text] = r.rate
+		}
+		all[e.ID] = append(all[e.ID], r)
 	}
-	return rules, nil
-}
-
-// readTrusted reads the file if nobody else can have written it.
-func readTrusted(path string) ([]byte, fs.FileInfo, error) {
-	if err := checkDirs(path); err != nil {
-		return nil, nil, err
-	}
-	return readBounded(path, maxPeersFile, checkTrusted)
+	f.rates = rates
+	return all, nil
 }
 
 // checkDirs checks the directory of path, and the one where the file really
@@ -236,38 +216,4 @@ func checkDirs(path string) error {
 		}
 	}
 	return nil
-}
-
-// A sight is what can be seen of a file without reading it.
-type sight struct {
-	file, dir fs.FileInfo // nil if err is set
-	err       error
-}
-
-func look(path string) sight {
-	file, err := os.Stat(path)
-	if err != nil {
-		return sight{err: err}
-	}
-	dir, err := os.Stat(filepath.Dir(path))
-	if err != nil {
-		return sight{err: err}
-	}
-	return sight{file: file, dir: dir}
-}
-
-// same tells whether nothing has changed between two sights. What could not
-// be seen at all may have changed.
-func (s sight) same(o sight) bool {
-	if s.err != nil || o.err != nil {
-		return errors.Is(s.err, fs.ErrNotExist) && errors.Is(o.err, fs.ErrNotExist)
-	}
-	return s.file != nil && o.file != nil &&
-		sameContent(s.file, o.file) && sameNode(s.file, o.file) && sameNode(s.dir, o.dir)
-}
-
-func sameNode(a, b fs.FileInfo) bool {
-	aUID, _ := ownerOf(a)
-	bUID, _ := ownerOf(b)
-	return os.SameFile(a, b) && a.Mode() == b.Mode() && aUID == bUID
 }

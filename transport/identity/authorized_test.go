@@ -121,8 +121,8 @@ func TestSettledFileIsReadOnce(t *testing.T) {
 	long := time.Now().Add(-time.Hour)
 	os.Chtimes(path, long, long)
 	f := open(t, path)
-	before := f.latest()
-	if f.latest() != before {
+	before := f.file.latest()
+	if f.file.latest() != before {
 		t.Error("an old file was read again though nothing has changed")
 	}
 	write(t, path, "\n")

@@ -15,8 +15,9 @@ const maxCert = 2 << 10
 
 // Certificate returns a new self-signed certificate for k, to stand alone in
 // a [tls.Config]. Its dates say nothing: a node key is valid for as long as
-// it is listed.
-func Certificate(k *Key) (tls.Certificate, error) {
+// it is listed. extensions stand in it besides those of x509; [VerifyPeer]
+// takes certificates of at most 2 KiB.
+func Certificate(k *Key, extensions ...pkix.Extension) (tls.Certificate, error) {
 	template := &x509.Certificate{
 		// No serial number: x509 draws a random one.
 		Subject:               pkix.Name{CommonName: "ckt"}, // an issuer must not be empty (RFC 5280, 4.1.2.4)
@@ -24,6 +25,7 @@ func Certificate(k *Key) (tls.Certificate, error) {
 		NotAfter:              time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
+		ExtraExtensions:       extensions,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
 	if err != nil {

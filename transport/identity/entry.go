@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,11 +67,20 @@ func (e Entry) String() string {
 	if e.Services != nil {
 		options = append(options, quoteOption("services", strings.Join(e.Services, ",")))
 	}
+	if e.Start != nil {
+		options = append(options, quoteOption("start", strings.Join(e.Start, ",")))
+	}
 	if e.From != nil {
 		options = append(options, quoteOption("from", strings.Join(e.From, ",")))
 	}
 	if !e.Expires.IsZero() {
 		options = append(options, quoteOption("expiry-time", e.Expires.UTC().Format(expirySeconds)+"Z"))
+	}
+	if e.MaxCircuits != 0 {
+		options = append(options, quoteOption("max-circuits", strconv.Itoa(e.MaxCircuits)))
+	}
+	if e.Rate != 0 {
+		options = append(options, quoteOption("rate", strconv.Itoa(e.Rate)))
 	}
 	line := e.ID.PublicLine(e.Comment)
 	if len(options) == 0 {
@@ -87,8 +97,14 @@ func quoteOption(name, value string) string {
 // authorized_keys, with these options, each at most once:
 //
 //	services="name,name"             only these services; else all
+//	start="name,name"                may start only these of them, "" none; else all of them
 //	from="pattern,pattern"           only from these addresses; else from anywhere
 //	expiry-time="YYYYMMDD[HHMM[SS]][Z]"  only before then, local time unless Z
+//	max-circuits="N"                 at most so many circuits open here at a time
+//	rate="N"                         at most so many openings and starts in a second
+//
+// N is from 1 to 1,048,576. A name in start that is not in services is an
+// error.
 //
 // A pattern is an IP address, a CIDR block, or a text with * and ? that is
 // compared with the address as text; names are not resolved. A ! before it

@@ -125,7 +125,7 @@ type DeniedError struct {
 	ID      NodeID
 	Service string // empty: the connection itself
 	Reason  string
-	Err     error // set when the file as a whole could not be used
+	Err     error // set when the file as a whole could not be used, or a QuotaError
 }
 
 // Error names the node and the reason.
@@ -136,8 +136,21 @@ func (e *DeniedError) Error() string {
 	return fmt.Sprintf("identity: node %v may not use service %q: %s", e.ID, clip(e.Service), e.Reason)
 }
 
-// Unwrap returns what is wrong with the file, if anything.
+// Unwrap returns what is wrong with the file, if anything, or the bound that
+// is reached.
 func (e *DeniedError) Unwrap() error { return e.Err }
+
+// A QuotaError says that a bound that authorized_peers sets for a key is
+// reached. It comes inside a [DeniedError].
+type QuotaError struct {
+	What  string // such as "circuits of one node", in the words of package limit
+	Limit int64
+}
+
+// Error names the bound and its value.
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("identity: a limit in authorized_peers is reached: %d %s", e.Limit, e.What)
+}
 
 // A ServiceNameError says that a text is not a service name.
 type ServiceNameError struct {

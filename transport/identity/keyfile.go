@@ -104,14 +104,11 @@ func WriteKeyFile(path string, k *Key, passphrase []byte, comment string) error 
 	if _, err := os.Lstat(pub); err == nil {
 		return fmt.Errorf("identity: %w", &fs.PathError{Op: "create", Path: pub, Err: fs.ErrExist})
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	if err := publish(path, data, 0o600); err != nil {
-		return fmt.Errorf("identity: %w", err)
+	if err := (SafeFile{Path: path, Max: maxKeyFile}).Create(data); err != nil {
+		return err
 	}
 	if err := publish(pub, []byte(k.id.PublicLine(comment)+"\n"), 0o644); err != nil {
-		return fmt.Errorf("identity: %w", errors.Join(err, os.Remove(path)))
+		return notWritten(pub, errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }

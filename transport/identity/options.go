@@ -3,9 +3,15 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
+
+// maxCount is the largest number that max-circuits and rate take: what is more
+// than any node bears bounds nothing.
+const maxCount = 1 << 20
 
 // The forms of expiry-time, in the notation of package time.
 const (
@@ -37,12 +43,22 @@ func (e *Entry) parseOptions(line string) (rest string, err error) {
 		case tail == "":
 			return "", errors.New("no key")
 		case tail[0] == ' ' || tail[0] == '\t':
-			return strings.TrimLeft(tail, " \t"), nil
+			return strings.TrimLeft(tail, " \t"), e.consistent()
 		case tail[0] != ',':
 			return "", fmt.Errorf("option %q: neither comma nor blank after its value", clip(name))
 		}
 		line = tail[1:]
 	}
+}
+
+// consistent finds what only a slip of the pen can have meant.
+func (e *Entry) consistent() error {
+	for _, s := range e.Start {
+		if e.Services != nil && !slices.Contains(e.Services, s) {
+			return fmt.Errorf("option %q: %q is not among its services", "start", clip(s))
+		}
+	}
+	return nil
 }
 
 // cutQuoted takes a quoted value from the front of s. As in OpenSSH, \" is a
@@ -77,6 +93,21 @@ func (e *Entry) setOption(name, value string) (err error) {
 				return err
 			}
 		}
+	case "start":
+		if e.Start != nil {
+			return errTwice
+		}
+		e.Start, err = parseStart(value)
+	case "max-circuits":
+		if e.MaxCircuits != 0 {
+			return errTwice
+		}
+		e.MaxCircuits, err = parseCount(value)
+	case "rate":
+		if e.Rate != 0 {
+			return errTwice
+		}
+		e.Rate, err = parseCount(value)
 	case "from":
 		if e.From != nil {
 			return errTwice
@@ -92,6 +123,30 @@ func (e *Entry) setOption(name, value string) (err error) {
 		return errors.New("not known")
 	}
 	return err
+}
+
+// parseStart reads a list of services, which may have nothing in it.
+func parseStart(value string) ([]string, error) {
+	if value == "" {
+		return []string{}, nil
+	}
+	names := strings.Split(value, ",")
+	for _, s := range names {
+		if err := ValidServiceName(s); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// parseCount reads a number as it is written by [Entry.String]. There is no
+// zero: whom nothing is allowed has no line.
+func parseCount(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxCount || strconv.Itoa(n) != s {
+		return 0, fmt.Errorf("%q is not a number from 1 to %d", clip(s), maxCount)
+	}
+	return n, nil
 }
 
 func parseExpiry(s string) (time.Time, error) {
