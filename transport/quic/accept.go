@@ -10,7 +10,7 @@ import (
 	quicgo "github.com/quic-go/quic-go"
 
 	"ckt.local/transport"
-	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // refusalTime is how long a dialler has to read why it was refused.
@@ -24,7 +24,7 @@ func (e *Endpoint) acceptLoop() {
 			e.stop(fmt.Errorf("%w: %w", transport.ErrClosed, err)) // nothing to do after Close
 			return
 		}
-		e.arrivals.shaken(arrivalOf(qc))
+		e.arrivals.end(arrivalOf(qc))
 		if !e.spawn(func() { e.serve(qc) }) {
 			qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeClosed), "")
 		}
@@ -42,7 +42,7 @@ func (e *Endpoint) serve(qc *quicgo.Conn) {
 	if err == nil {
 		return
 	}
-	e.cfg.Logger.Debug("inbound connection refused", "addr", qc.RemoteAddr().String(), "err", err)
+	e.note(qc.RemoteAddr(), err)
 	code, reason := transport.CodeProtocol, ""
 	if r, ok := errors.AsType[*refusalError](err); ok {
 		code, reason = r.code, r.reason
@@ -65,35 +65,23 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 		return err
 	}
 	if !e.enterKey(c.node.key) {
-		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key at once"}
+		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key at once", key: c.node.key}
 	}
 	defer e.leaveKey(c.node.key)
 	return e.receive(ctx, c)
 }
 
-// A refusalError is what this side says no with.
-type refusalError struct {
-	code   transport.Code
-	reason string
-	holds  uint64 // with CodeDuplicate, as is yours
-	yours  uint64
-}
-
-func (r *refusalError) Error() string { return fmt.Sprintf("%v: %s", r.code, r.reason) }
-
 // admit judges the key, before any byte of a stream is read.
 func (e *Endpoint) admit(ctx context.Context, qc *quicgo.Conn) (*conn, error) {
-	key, err := identity.VerifyPeer(qc.ConnectionState().TLS)
+	who, err := identify(qc.ConnectionState().TLS)
 	if err != nil {
 		return nil, err
 	}
-	err = e.cfg.Authorize(key, qc.RemoteAddr())
+	err = e.allow(who, qc.RemoteAddr())
 	if err == nil {
-		return e.newConn(qc, node{key: identity.NodeIDOf(key)}), nil
+		return e.newConn(qc, who), nil
 	}
-	// The reason for the no stays here: it may name files and other keys.
-	e.cfg.Logger.Debug("key not authorised", "key", identity.NodeIDOf(key), "err", err)
-	no := &refusalError{code: transport.CodeRefused, reason: "this key is not authorised"}
+	no := &refusalError{code: transport.CodeRefused, reason: "this key is not authorised", key: who.id(), why: err}
 	if e.enter(&e.strangers, maxStrangers) {
 		defer e.leave(&e.strangers)
 		e.refuseStranger(ctx, qc, no)
@@ -116,6 +104,9 @@ func (e *Endpoint) refuse(ctx context.Context, qc *quicgo.Conn, qs *quicgo.Strea
 	r := refusal{Code: uint64(no.code), Reason: no.reason}
 	if no.code == transport.CodeDuplicate {
 		r.BootNonce, r.Holds, r.Yours = e.self.nonce, no.holds, no.yours
+	}
+	if no.limit != nil {
+		r.Limit, r.Value = no.limit.What, uint64(no.limit.Limit)
 	}
 	b, err := transport.AppendFrame(nil, typeRefusal, &r)
 	if err != nil {
@@ -147,7 +138,7 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 	defer stop()
 	h, err := readHello(qs)
 	if err != nil {
-		no := &refusalError{code: transport.CodeProtocol, reason: "this is no hello"}
+		no := &refusalError{code: transport.CodeProtocol, reason: "this is no hello", key: c.node.key, why: err}
 		if _, broken := errors.AsType[*transport.FrameError](err); broken || errors.Is(err, errNoHello) {
 			e.refuse(ctx, c.qc, qs, no)
 			return no
@@ -158,18 +149,40 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 	if c.node == e.self {
 		return e.answerSelf(qs)
 	}
-	if err := e.offer(c, h); err != nil {
+	w, err := e.answer(c, h)
+	if err != nil {
 		if no, ok := errors.AsType[*refusalError](err); ok {
+			no.key = c.node.key
 			e.refuse(ctx, c.qc, qs, no)
 		}
 		return err
 	}
-	if err := e.welcome(qs, h, c.floor); err != nil {
+	if err := e.welcome(qs, w); err != nil {
 		e.withdraw(c)
 		return err
 	}
 	e.open(c)
 	return nil
+}
+
+// answer says whether a good hello is welcome; if so, c has its place.
+func (e *Endpoint) answer(c *conn, h hello) (welcome, error) {
+	if err := e.cfg.Ledger.Allow(limit.Hellos, c.node.key); err != nil {
+		return welcome{}, limited(err)
+	}
+	p, err := newProver(c.qc.ConnectionState().TLS, e.cfg.PreSharedKeys)
+	if err != nil {
+		return welcome{}, err
+	}
+	proof, err := p.accept(h.Proofs)
+	if err != nil {
+		return welcome{}, err
+	}
+	if err := e.offer(c, h); err != nil {
+		return welcome{}, err
+	}
+	const features = 0 // of this minor
+	return welcome{Features: h.Features & features, Floor: c.floor, Proof: proof}, nil
 }
 
 var errNoHello = errors.New("not a hello")
@@ -200,10 +213,10 @@ func interruptible(ctx context.Context, qs *quicgo.Stream) (stop func() bool) {
 // answerSelf welcomes this endpoint's own dial, which then sees whom it has
 // met and hangs up. It is no Conn.
 func (e *Endpoint) answerSelf(qs *quicgo.Stream) error {
-	if err := e.welcome(qs, hello{}, 0); err != nil {
+	if err := e.welcome(qs, welcome{}); err != nil {
 		return err
 	}
-	return &refusalError{code: transport.CodeProtocol, reason: "dialled itself"}
+	return &refusalError{code: transport.CodeClosed, reason: "dialled itself"}
 }
 
 // offer asks the table for c's place.
@@ -211,11 +224,7 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 	e.mu.Lock()
 	if len(e.queue)+e.reserved >= maxBacklog {
 		e.mu.Unlock()
-		return &refusalError{code: transport.CodeLimit, reason: "too many connections wait to be accepted"}
-	}
-	if limit := e.cfg.limits.ConnsPerNode; e.table.full(c, limit) {
-		e.mu.Unlock()
-		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key"}
+		return overLimit(&transport.LimitError{What: "connections to accept", Limit: maxBacklog})
 	}
 	c.serial, c.theirs = e.table.next(), h.Serial
 	v := e.table.offer(c, h.Replace)
@@ -225,6 +234,17 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 			code: transport.CodeDuplicate, reason: "there is a connection already",
 			holds: v.holds.serial, yours: v.holds.theirs,
 		}
+	}
+	// What c takes the place of gives up its own first, and c has it for certain.
+	right := ifThereIsRoom
+	for _, s := range v.stale {
+		s.booking.leave()
+		right = always
+	}
+	if err := c.booking.enter(c.node.key, right); err != nil {
+		e.table.forget(c)
+		e.mu.Unlock()
+		return limited(err)
 	}
 	e.reserved++
 	c.floor = v.floor
@@ -239,12 +259,12 @@ func (e *Endpoint) withdraw(c *conn) {
 	defer e.mu.Unlock()
 	e.table.forget(c)
 	e.reserved--
+	c.booking.end()
 }
 
 // welcome says yes, and returns nil once the dialler has taken it.
-func (e *Endpoint) welcome(qs *quicgo.Stream, h hello, floor uint64) error {
-	const features = 0 // of this minor
-	w := welcome{Minor: minor, Features: h.Features & features, BootNonce: e.self.nonce, Floor: floor}
+func (e *Endpoint) welcome(qs *quicgo.Stream, w welcome) error {
+	w.Minor, w.BootNonce = minor, e.self.nonce
 	b, err := transport.AppendFrame(nil, typeWelcome, &w)
 	if err != nil {
 		return err
@@ -266,7 +286,6 @@ func (e *Endpoint) welcome(qs *quicgo.Stream, h hello, floor uint64) error {
 
 // open makes c a Conn, and hands it to Accept and to whoever dials its address.
 func (e *Endpoint) open(c *conn) {
-	e.arrivals.end(arrivalOf(c.qc))
 	e.mu.Lock()
 	e.reserved--
 	if e.closing {
@@ -280,7 +299,7 @@ func (e *Endpoint) open(c *conn) {
 	e.queue = append(e.queue, c)
 	e.wake()
 	for _, a := range e.attempts {
-		if sameAddr(a.addr, c.qc.RemoteAddr()) && a.wants(c.node) {
+		if sameAddr(a.addr, c.qc.RemoteAddr()) && a.wants(c) {
 			e.finish(a, c, nil)
 		}
 	}

@@ -109,7 +109,8 @@ type Config struct {
 	// system's resolver and prefers IPv4, as [net.ResolveUDPAddr] does.
 	Resolve func(ctx context.Context, addr string) (net.Addr, error)
 
-	// Logger gets what the endpoint cannot return to anybody: refusals and
+	// Logger gets what the endpoint cannot return to anybody: refusals, once a
+	// minute for a key and a reason and at most 256 of them; all else, and
 	// broken handshakes, at debug level. The default discards it.
 	Logger *slog.Logger
 
@@ -125,6 +126,13 @@ func (cfg Config) withDefaults() (Config, error) {
 	own, err := publicKey(cfg.Key)
 	if err != nil {
 		return cfg, err
+	}
+	if err := checkPSKs(cfg.PreSharedKeys); err != nil {
+		return cfg, err
+	}
+	cfg.PreSharedKeys = clonePSKs(cfg.PreSharedKeys)
+	if cfg.Revoked == nil {
+		cfg.Revoked = func(ed25519.PublicKey) error { return nil }
 	}
 	if cfg.Authorize == nil {
 		cfg.Authorize = func(key ed25519.PublicKey, _ net.Addr) error {

@@ -23,10 +23,12 @@ var (
 // A conn is a QUIC connection, from the moment when both keys are proved. It
 // becomes a transport.Conn when it is open.
 type conn struct {
-	ep     *Endpoint
-	qc     *quicgo.Conn
-	dialed bool // by this side
-	node   node // the nonce is known after hello
+	ep      *Endpoint
+	qc      *quicgo.Conn
+	dialed  bool // by this side
+	node    node // the nonce is known after hello
+	who     peerKeys
+	booking *booking
 
 	// Written before the conn is open, by the goroutine that says hello, and
 	// under Endpoint.mu as far as the table reads them.
@@ -41,8 +43,8 @@ type conn struct {
 	local  atomic.Pointer[error] // the cause, if this side ends it; the first one counts
 }
 
-func (e *Endpoint) newConn(qc *quicgo.Conn, id node) *conn {
-	c := &conn{ep: e, qc: qc, node: id}
+func (e *Endpoint) newConn(qc *quicgo.Conn, who peerKeys) *conn {
+	c := &conn{ep: e, qc: qc, node: node{key: who.id()}, who: who, booking: bookingOf(qc)}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c
 }
@@ -67,6 +69,7 @@ func (c *conn) fail(err error) error {
 		local = *p
 	}
 	c.ep.forget(c) // first: whoever sees the end may dial at once, and must not get c again
+	c.booking.end()
 	c.cancel(connError(err, local))
 	return context.Cause(c.ctx)
 }
@@ -86,7 +89,7 @@ func (c *conn) Close(code transport.Code, reason string) error {
 }
 
 func (c *conn) Info() transport.ConnInfo {
-	return transport.ConnInfo{
+	info := transport.ConnInfo{
 		RemoteKey:  c.node.publicKey(),
 		RemoteAddr: c.qc.RemoteAddr(),
 		LocalAddr:  c.qc.LocalAddr(),
@@ -94,6 +97,10 @@ func (c *conn) Info() transport.ConnInfo {
 		Dialed:     c.dialed,
 		Opened:     c.opened,
 	}
+	if r := c.who.instead; r != nil {
+		info.OldKey, info.OldUntil = r.Old.Key(), r.Until
+	}
+	return info
 }
 
 func (c *conn) OpenStream(ctx context.Context) (transport.Stream, error) {

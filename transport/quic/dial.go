@@ -50,9 +50,9 @@ type attempt struct {
 	err     error
 }
 
-// wants reports whether the key of id is one that the attempt looks for.
-func (a *attempt) wants(id node) bool {
-	return a.pin == nil || bytes.Equal(a.pin, id.key[:])
+// wants reports whether c proves the key that the attempt looks for.
+func (a *attempt) wants(c *conn) bool {
+	return a.pin == nil || c.proves(a.pin)
 }
 
 func (a *attempt) over() bool {
@@ -99,10 +99,12 @@ func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey,
 	}
 	c, a := e.join(to, key, ask)
 	switch {
-	case c != nil && key == nil:
-		// It may have been opened with a key that somebody else pinned.
-		return c, e.authorizeDial(c.node.publicKey(), to)
 	case c != nil:
+		// It may have been opened with a key that somebody else pinned, and
+		// the key may have been revoked since.
+		if err := e.allowDial(c.who, to, key); err != nil {
+			return nil, err
+		}
 		return c, nil
 	case a == nil:
 		return nil, transport.ErrClosed
@@ -291,12 +293,12 @@ func (e *Endpoint) try(ctx context.Context, a *attempt, replace uint64) error {
 	if err != nil {
 		return err
 	}
-	key, err := identity.VerifyPeer(qc.ConnectionState().TLS)
+	who, err := identify(qc.ConnectionState().TLS)
 	if err != nil {
 		qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeProtocol), "")
 		return err
 	}
-	c := e.newConn(qc, node{key: identity.NodeIDOf(key)})
+	c := e.newConn(qc, who)
 	c.dialed = true
 	code, err := e.greet(ctx, a, c, replace)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	quicgo "github.com/quic-go/quic-go"
 
 	"ckt.local/transport"
-	"ckt.local/transport/identity"
 )
 
 var _ transport.Endpoint = (*Endpoint)(nil)
@@ -30,6 +30,7 @@ type Endpoint struct {
 
 	arrivals arrivals
 	outage   outage
+	refusals refusalLog
 
 	ctx    context.Context // ends when Close begins, or the socket fails
 	stop   context.CancelCauseFunc
@@ -64,9 +65,9 @@ func listen(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := identity.Certificate(cfg.Key)
+	cert, err := certificate(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("transport/quic: certificate: %w", err)
+		return nil, err
 	}
 	reset, err := cfg.Key.Derive("ckt/1 stateless reset")
 	if err != nil {
@@ -85,7 +86,8 @@ func listen(cfg Config) (*Endpoint, error) {
 		ready:    make(chan struct{}, 1),
 
 		keyHellos: make(map[keyBytes]int),
-		arrivals:  arrivals{from: make(map[source]int)},
+		arrivals:  newArrivals(cfg),
+		refusals:  refusalLog{last: make(map[said]time.Time)},
 	}
 	e.tr = &quicgo.Transport{
 		Conn:               socket(cfg.Conn, &e.outage),
@@ -94,7 +96,7 @@ func listen(cfg Config) (*Endpoint, error) {
 		// others at once that their connections are gone.
 		StatelessResetKey:   (*quicgo.StatelessResetKey)(&reset),
 		TokenGeneratorKey:   (*quicgo.TokenGeneratorKey)(&token),
-		VerifySourceAddress: func(net.Addr) bool { return e.arrivals.unfinished() > retryAbove },
+		VerifySourceAddress: func(net.Addr) bool { return e.arrivals.crowded() },
 		ConnContext:         e.arrive,
 	}
 	inbound := e.qconf.Clone()

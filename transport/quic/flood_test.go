@@ -91,6 +91,7 @@ func TestHandshakeFlood(t *testing.T) {
 		wg.Wait()
 	}()
 	const flood = 300
+	retryAbove := e.cfg.limits.RetryAbove
 	for range flood {
 		wg.Go(func() {
 			tr.Dial(t.Context(), e.Addr(), e.dialTLS(e.Addr(), e.Key()), &quicgo.Config{HandshakeIdleTimeout: time.Second})

@@ -32,7 +32,12 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 	e.table.greet(c)
 	e.mu.Unlock()
 	defer e.decided(c)
-	if err := sayHello(qs, hello{BootNonce: e.self.nonce, Serial: c.serial, Replace: replace}); err != nil {
+	p, err := newProver(c.qc.ConnectionState().TLS, e.cfg.PreSharedKeys)
+	if err != nil {
+		return transport.CodeClosed, err
+	}
+	h := hello{BootNonce: e.self.nonce, Serial: c.serial, Replace: replace, Proofs: p.dialled()}
+	if err := sayHello(qs, h); err != nil {
 		return transport.CodeClosed, c.ended(err)
 	}
 	typ, body, err := transport.ReadFrame(qs, helloLimit)
@@ -43,22 +48,39 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 	case typeRefusal:
 		return transport.CodeClosed, c.refused(body)
 	case typeWelcome:
-		w, err := parseWelcome(body)
-		if err != nil {
-			return transport.CodeProtocol, fmt.Errorf("%w: welcome: %w", errBadAnswer, err)
+		if code, err := c.welcomed(body, p); err != nil {
+			return code, err
 		}
-		c.node.nonce, c.floor = w.BootNonce, w.Floor
 	default:
 		return transport.CodeProtocol, fmt.Errorf("%w: frame type %d", errBadAnswer, typ)
-	}
-	if c.node == e.self {
-		return transport.CodeClosed, transport.ErrSelf
 	}
 	if err := e.take(ctx, a, c); err != nil {
 		return transport.CodeDuplicate, err
 	}
 	qs.Close()       // the welcome is taken
 	qs.CancelRead(0) // nothing comes after it
+	return 0, nil
+}
+
+// welcomed reads a welcome. If it is not to be taken, code is what to close
+// with.
+func (c *conn) welcomed(body []byte, p prover) (code transport.Code, err error) {
+	w, err := parseWelcome(body)
+	if err != nil {
+		return transport.CodeProtocol, fmt.Errorf("%w: welcome: %w", errBadAnswer, err)
+	}
+	c.node.nonce, c.floor = w.BootNonce, w.Floor
+	if c.node == c.ep.self {
+		return transport.CodeClosed, transport.ErrSelf
+	}
+	if !p.proves(w.Proof) {
+		if len(p.keys) == 0 {
+			return transport.CodeProtocol, fmt.Errorf("%w: a proof that was not asked for", errBadAnswer)
+		}
+		return transport.CodePSK, &transport.UnauthorizedError{
+			Addr: c.qc.RemoteAddr().String(), Key: c.node.publicKey(), Err: errNoProof,
+		}
+	}
 	return 0, nil
 }
 
@@ -104,6 +126,9 @@ func (c *conn) refused(body []byte) error {
 		return fmt.Errorf("%w: refusal: %w", errBadAnswer, err)
 	}
 	remote := &transport.RemoteError{Code: transport.Code(r.Code), Reason: r.Reason}
+	if remote.Code == transport.CodeLimit && r.Limit != "" {
+		remote.Limit = transport.RemoteLimit(r.Limit, r.Value)
+	}
 	if remote.Code != transport.CodeDuplicate {
 		return remote
 	}
@@ -130,6 +155,7 @@ func (e *Endpoint) take(ctx context.Context, a *attempt, c *conn) error {
 		case v.holds != nil:
 			e.finish(a, v.holds, nil)
 		case v.wait == nil:
+			c.booking.enter(c.node.key, always) // never fails
 			c.watch()
 			e.finish(a, c, nil)
 		}

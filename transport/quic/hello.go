@@ -34,8 +34,9 @@ type hello struct {
 	Minor     uint
 	Features  uint64
 	BootNonce uint64
-	Serial    uint64 // the dialler's number for the connection, never 0
-	Replace   uint64 // refusal.Holds of the connection that the dialler has lost; 0: none
+	Serial    uint64   // the dialler's number for the connection, never 0
+	Replace   uint64   // refusal.Holds of the connection that the dialler has lost; 0: none
+	Proofs    [][]byte // of the pre-shared keys that the dialler has, at most maxPSKs of proofLen bytes
 }
 
 // A welcome is the acceptor's yes. The dialler takes it by ending the stream.
@@ -44,6 +45,7 @@ type welcome struct {
 	Features  uint64 // those of the hello that the acceptor knows too
 	BootNonce uint64
 	Floor     uint64 // the acceptor's own dials with smaller numbers are decided
+	Proof     []byte // of the pre-shared key that both have; empty: there is none
 }
 
 // A refusal is the acceptor's no.
@@ -57,13 +59,18 @@ type refusal struct {
 	BootNonce uint64
 	Holds     uint64
 	Yours     uint64
+
+	// With transport.CodeLimit only: which limit is reached, and its value, as
+	// a transport.LimitError has them. Empty: one without a name.
+	Limit string
+	Value uint64
 }
 
 // How many elements this minor knows of each tuple.
 const (
-	helloLen   = 5
-	welcomeLen = 4
-	refusalLen = 5
+	helloLen   = 6
+	welcomeLen = 5
+	refusalLen = 7
 )
 
 // parseTuple reads into m, which has want elements, a tuple that may have more.
@@ -90,17 +97,34 @@ func parseTuple(body []byte, want uint32, m msgp.Unmarshaler) error {
 
 // parseHello, parseWelcome and parseRefusal read the bodies of the frames.
 func parseHello(body []byte) (h hello, err error) {
-	err = parseTuple(body, helloLen, &h)
-	return h, err
+	if err = parseTuple(body, helloLen, &h); err != nil {
+		return hello{}, err
+	}
+	if len(h.Proofs) > maxPSKs {
+		return hello{}, fmt.Errorf("%d proofs", len(h.Proofs))
+	}
+	for _, proof := range h.Proofs {
+		if len(proof) != proofLen {
+			return hello{}, fmt.Errorf("a proof of %d bytes", len(proof))
+		}
+	}
+	return h, nil
 }
 
 func parseWelcome(body []byte) (w welcome, err error) {
-	err = parseTuple(body, welcomeLen, &w)
-	return w, err
+	if err = parseTuple(body, welcomeLen, &w); err != nil {
+		return welcome{}, err
+	}
+	if n := len(w.Proof); n != 0 && n != proofLen {
+		return welcome{}, fmt.Errorf("a proof of %d bytes", n)
+	}
+	return w, nil
 }
 
 func parseRefusal(body []byte) (r refusal, err error) {
-	err = parseTuple(body, refusalLen, &r)
+	if err = parseTuple(body, refusalLen, &r); err != nil {
+		return refusal{}, err
+	}
 	r.Reason = cut(r.Reason)
-	return r, err
+	return r, nil
 }

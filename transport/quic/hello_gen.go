@@ -15,13 +15,17 @@ const (
 // MarshalMsg implements msgp.Marshaler
 func (z *hello) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 5
-	o = append(o, 0x95)
+	// array header, size 6
+	o = append(o, 0x96)
 	o = msgp.AppendUint(o, z.Minor)
 	o = msgp.AppendUint64(o, z.Features)
 	o = msgp.AppendUint64(o, z.BootNonce)
 	o = msgp.AppendUint64(o, z.Serial)
 	o = msgp.AppendUint64(o, z.Replace)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.Proofs)))
+	for za0001 := range z.Proofs {
+		o = msgp.AppendBytes(o, z.Proofs[za0001])
+	}
 	return
 }
 
@@ -33,8 +37,8 @@ func (z *hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 5 {
-		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
+	if zb0001 != 6 {
+		err = msgp.ArrayError{Wanted: 6, Got: zb0001}
 		return
 	}
 	z.Minor, bts, err = msgp.ReadUintBytes(bts)
@@ -62,26 +66,69 @@ func (z *hello) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Replace")
 		return
 	}
+	var zb0002 uint32
+	zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Proofs")
+		return
+	}
+	if zb0002 > z836af648limitArrays {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	if cap(z.Proofs) >= int(zb0002) {
+		z.Proofs = (z.Proofs)[:zb0002]
+	} else {
+		z.Proofs = make([][]byte, zb0002)
+	}
+	for za0001 := range z.Proofs {
+		var zb0003 uint32
+		zb0003, bts, err = msgp.ReadBytesHeader(bts)
+		if err != nil {
+			err = msgp.WrapError(err, "Proofs", za0001)
+			return
+		}
+		if zb0003 > z836af648limitArrays {
+			err = msgp.ErrLimitExceeded
+			return
+		}
+		if z.Proofs[za0001] == nil || uint32(cap(z.Proofs[za0001])) < zb0003 {
+			z.Proofs[za0001] = make([]byte, zb0003)
+		} else {
+			z.Proofs[za0001] = z.Proofs[za0001][:zb0003]
+		}
+		if uint32(len(bts)) < zb0003 {
+			err = msgp.ErrShortBytes
+			return
+		}
+		copy(z.Proofs[za0001], bts[:zb0003])
+		bts = bts[zb0003:]
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *hello) Msgsize() (s int) {
-	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.ArrayHeaderSize
+	for za0001 := range z.Proofs {
+		s += msgp.BytesPrefixSize + len(z.Proofs[za0001])
+	}
 	return
 }
 
 // MarshalMsg implements msgp.Marshaler
 func (z *refusal) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 5
-	o = append(o, 0x95)
+	// array header, size 7
+	o = append(o, 0x97)
 	o = msgp.AppendUint64(o, z.Code)
 	o = msgp.AppendString(o, z.Reason)
 	o = msgp.AppendUint64(o, z.BootNonce)
 	o = msgp.AppendUint64(o, z.Holds)
 	o = msgp.AppendUint64(o, z.Yours)
+	o = msgp.AppendString(o, z.Limit)
+	o = msgp.AppendUint64(o, z.Value)
 	return
 }
 
@@ -93,8 +140,8 @@ func (z *refusal) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 5 {
-		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
+	if zb0001 != 7 {
+		err = msgp.ArrayError{Wanted: 7, Got: zb0001}
 		return
 	}
 	z.Code, bts, err = msgp.ReadUint64Bytes(bts)
@@ -122,25 +169,36 @@ func (z *refusal) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Yours")
 		return
 	}
+	z.Limit, bts, err = msgp.ReadStringBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Limit")
+		return
+	}
+	z.Value, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Value")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *refusal) Msgsize() (s int) {
-	s = 1 + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Reason) + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Reason) + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Limit) + msgp.Uint64Size
 	return
 }
 
 // MarshalMsg implements msgp.Marshaler
 func (z *welcome) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
+	// array header, size 5
+	o = append(o, 0x95)
 	o = msgp.AppendUint(o, z.Minor)
 	o = msgp.AppendUint64(o, z.Features)
 	o = msgp.AppendUint64(o, z.BootNonce)
 	o = msgp.AppendUint64(o, z.Floor)
+	o = msgp.AppendBytes(o, z.Proof)
 	return
 }
 
@@ -152,8 +210,8 @@ func (z *welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+	if zb0001 != 5 {
+		err = msgp.ArrayError{Wanted: 5, Got: zb0001}
 		return
 	}
 	z.Minor, bts, err = msgp.ReadUintBytes(bts)
@@ -176,12 +234,33 @@ func (z *welcome) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Floor")
 		return
 	}
+	var zb0002 uint32
+	zb0002, bts, err = msgp.ReadBytesHeader(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Proof")
+		return
+	}
+	if zb0002 > z836af648limitArrays {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	if z.Proof == nil || uint32(cap(z.Proof)) < zb0002 {
+		z.Proof = make([]byte, zb0002)
+	} else {
+		z.Proof = z.Proof[:zb0002]
+	}
+	if uint32(len(bts)) < zb0002 {
+		err = msgp.ErrShortBytes
+		return
+	}
+	copy(z.Proof, bts[:zb0002])
+	bts = bts[zb0002:]
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *welcome) Msgsize() (s int) {
-	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
+	s = 1 + msgp.UintSize + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.BytesPrefixSize + len(z.Proof)
 	return
 }

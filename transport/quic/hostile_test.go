@@ -181,10 +181,10 @@ func TestHostileHello(t *testing.T) {
 		{"a length without end", "\xff\xff\xff\xff\xff\xff", transport.CodeProtocol},
 		{"a length of nothing", "\x00", transport.CodeProtocol},
 		{"a welcome", "\x05\x02\x93\x00\x00\x01", transport.CodeProtocol},
-		{"bytes after hello", "\x07\x01\x95\x00\x00\x01\x01\x00more", transport.CodeProtocol},
-		{"serial 0", "\x07\x01\x95\x00\x00\x01\x00\x00", transport.CodeProtocol},
-		{"half a hello", "\x07\x01\x95", transport.CodeLimit},
-		{"a welcome not taken", "\x07\x01\x95\x00\x00\x01\x01\x00", transport.CodeLimit},
+		{"bytes after hello", "\x08\x01\x96\x00\x00\x01\x01\x00\x90more", transport.CodeProtocol},
+		{"serial 0", "\x08\x01\x96\x00\x00\x01\x00\x00\x90", transport.CodeProtocol},
+		{"half a hello", "\x08\x01\x96", transport.CodeLimit},
+		{"a welcome not taken", "\x08\x01\x96\x00\x00\x01\x01\x00\x90", transport.CodeLimit},
 		{"never a hello", "", transport.CodeLimit},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -10,23 +10,20 @@ import (
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
+
+	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
-// Bounds on what connections that are not open yet may cost.
+// Bounds on what connections that are not open yet may cost, besides those of
+// [limit.Transport] on handshakes: an unfinished one takes about 57 KiB, and
+// whoever has no key can begin it, so one machine must not be able to take all
+// places.
 const (
-	// Unfinished QUIC handshakes, of about 57 KiB each. Whoever has no key can
-	// begin them, so one machine must not be able to take all places.
-	retryAbove          = 64  // more must prove their address, and have hurriedTimeout to go on
-	maxSourceHandshakes = 16  // of one proven address, beyond retryAbove
-	maxHandshakes       = 512 // altogether
-
 	// hurriedTimeout is how long a handshake may stand still, twice that how
 	// long it may take, while there are many. A slow machine with an honest
 	// crowd before it needs that much.
 	hurriedTimeout = 2 * time.Second
-
-	// More connections than this, not open yet, start with a small window.
-	maxRoomy = 4
 
 	maxHellos    = 256 // connections whose key is judged, or in the middle of hello
 	maxKeyHellos = 8   // those with one key, once it is found authorised
@@ -60,13 +57,19 @@ func sourceOf(addr net.Addr) source {
 	return source{ip: p}
 }
 
-// arrivals counts the connections that others have begun and that are not
-// open yet.
+// arrivals counts the QUIC handshakes that others have begun and that have not
+// ended.
 type arrivals struct {
-	mu       sync.Mutex // never held while anything waits
-	shaking  int        // QUIC handshakes that have not ended
-	unopened int        // those, and connections whose hello has not ended
-	from     map[source]int
+	ledger *limit.Ledger
+	bounds limit.Transport
+
+	mu      sync.Mutex // never held while anything waits
+	shaking int        // as the ledger has it, but of this endpoint alone
+	from    map[source]int
+}
+
+func newArrivals(cfg Config) arrivals {
+	return arrivals{ledger: cfg.Ledger, bounds: cfg.limits, from: make(map[source]int)}
 }
 
 // An arrival is one of them. [arrivals.mu] guards it.
@@ -74,7 +77,6 @@ type arrival struct {
 	from    source
 	proven  bool // that it comes from there; counted in arrivals.from
 	shaking bool
-	opened  bool // or gone
 }
 
 type arrivalKey struct{}
@@ -95,38 +97,41 @@ const (
 	proven
 )
 
+// crowded reports whether there are so many that further ones have to prove
+// their address.
+func (as *arrivals) crowded() bool { return as.unfinished() > as.bounds.RetryAbove }
+
 // begin counts a handshake, or returns nil if there are too many. An address
-// that is not proven is not held against whoever really has it: retryAbove
+// that is not proven is not held against whoever really has it: RetryAbove
 // bounds those.
 func (as *arrivals) begin(from source, proof addressProof) *arrival {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	a := &arrival{from: from, proven: proof == proven, shaking: true}
-	if as.shaking >= maxHandshakes ||
-		a.proven && as.shaking >= retryAbove && as.from[from] >= maxSourceHandshakes {
+	if a.proven && as.shaking >= as.bounds.RetryAbove && as.from[from] >= as.bounds.HandshakesPerAddr {
+		return nil
+	}
+	if _, err := as.ledger.Acquire(limit.Handshakes, identity.NodeID{}, 1); err != nil {
 		return nil
 	}
 	as.shaking++
-	as.unopened++
 	if a.proven {
 		as.from[from]++
 	}
 	return a
 }
 
-// shaken ends the handshake of a, for the first time or not.
-func (as *arrivals) shaken(a *arrival) {
+// end takes a out, for the first time or not: its handshake is complete, or it
+// is gone.
+func (as *arrivals) end(a *arrival) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
-	as.endHandshake(a)
-}
-
-func (as *arrivals) endHandshake(a *arrival) {
 	if !a.shaking {
 		return
 	}
 	a.shaking = false
 	as.shaking--
+	as.ledger.Release(limit.Handshakes, identity.NodeID{}, 1)
 	if !a.proven {
 		return
 	}
@@ -135,32 +140,16 @@ func (as *arrivals) endHandshake(a *arrival) {
 	}
 }
 
-// end takes a out: it is open, or gone.
-func (as *arrivals) end(a *arrival) {
-	as.mu.Lock()
-	defer as.mu.Unlock()
-	as.endHandshake(a)
-	if !a.opened {
-		a.opened = true
-		as.unopened--
-	}
-}
-
 // adapt returns base as it fits to how many there are.
 func (as *arrivals) adapt(base *quicgo.Config) *quicgo.Config {
-	as.mu.Lock()
-	defer as.mu.Unlock()
 	c := base.Clone()
-	if as.shaking >= retryAbove {
+	if as.unfinished() >= as.bounds.RetryAbove {
 		c.HandshakeIdleTimeout = min(c.HandshakeIdleTimeout, hurriedTimeout)
-	}
-	if as.unopened >= maxRoomy {
-		c.InitialConnectionReceiveWindow = crowdedWindow
 	}
 	return c
 }
 
-// arrive counts an inbound connection until it has opened or ended. quic-go
+// arrive counts an inbound connection until its handshake has ended. quic-go
 // calls it, and adapt just before, for one connection at a time.
 func (e *Endpoint) arrive(ctx context.Context, info *quicgo.ClientInfo) (context.Context, error) {
 	proof := unproven
@@ -172,7 +161,7 @@ func (e *Endpoint) arrive(ctx context.Context, info *quicgo.ClientInfo) (context
 		return nil, errTooManyHandshakes
 	}
 	context.AfterFunc(ctx, func() { e.arrivals.end(a) })
-	return context.WithValue(ctx, arrivalKey{}, a), nil
+	return e.withBooking(context.WithValue(ctx, arrivalKey{}, a)), nil
 }
 
 // arrivalOf returns nil for a connection that this side has dialled.

@@ -136,7 +136,7 @@ func (r *race) begin() {
 	r.running++
 	r.oldest = r.oldest || oldest
 	go func() {
-		qc, err := r.ep.tr.Dial(r.ctx, r.a.addr, r.conf, r.ep.qconf)
+		qc, err := r.ep.tr.Dial(r.ep.withBooking(r.ctx), r.a.addr, r.conf, r.ep.qconf)
 		r.ended <- lap{qc: qc, err: err, oldest: oldest}
 	}()
 }

@@ -87,12 +87,12 @@ func TestHostileServer(t *testing.T) {
 			}
 		}, isUnreachable},
 		{"garbage", ok, answer("HTTP/1.1 400 Bad Request\r\n" + strings.Repeat("x", 100)), isBroken},
-		{"a hello", ok, answer("\x07\x01\x95\x00\x00\x01\x01\x00"), isBroken},
+		{"a hello", ok, answer("\x08\x01\x96\x00\x00\x01\x01\x00\x90"), isBroken},
 		{"garbage that ends", ok, answer("HTTP/1.1 400 Bad Request\r\n"), isBroken},
 		{"an empty stream", ok, answer(""), isBroken},
 		{"a length over the limit", ok, answer("\xff\xff\xff\x7f\x02"), isBroken},
-		{"a refusal", ok, answer("\x0a\x03\x95\x07\xa3why\x00\x00\x00"), isRemote(transport.CodeLimit, "why")},
-		{"a duplicate of nothing", ok, answer("\x07\x03\x95\x02\xa0\x01\x05\x00"), isRemote(transport.CodeDuplicate, "")},
+		{"a refusal", ok, answer("\x0c\x03\x97\x07\xa3why\x00\x00\x00\xa0\x00"), isRemote(transport.CodeLimit, "why")},
+		{"a duplicate of nothing", ok, answer("\x09\x03\x97\x02\xa0\x01\x05\x00\xa0\x00"), isRemote(transport.CodeDuplicate, "")},
 		{"hangs up", ok, func(qc *quicgo.Conn) { qc.CloseWithError(300, "no time") }, isRemote(300, "no time")},
 	} {
 		t.Run(test.name, func(t *testing.T) {

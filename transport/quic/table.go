@@ -234,25 +234,10 @@ func (n *entry) openFrom(addr net.Addr) bool {
 	return n.open != nil && sameAddr(n.open.qc.RemoteAddr(), addr)
 }
 
-// full reports whether limit nodes with the key of c have connections that
-// stay if c opens, and the node of c has none.
-func (t *table) full(c *conn, limit int) bool {
-	count := 0
-	for id, n := range t.nodes {
-		switch {
-		case id == c.node:
-			return false
-		case id.key == c.node.key && (n.half != nil || !n.openFrom(c.qc.RemoteAddr())):
-			count++
-		}
-	}
-	return count >= limit
-}
-
-// find returns an open Conn to addr with the key pin; a nil one is any.
+// find returns an open Conn to addr that proves the key pin; a nil one is any.
 func (t *table) find(addr net.Addr, pin ed25519.PublicKey) *conn {
-	for id, n := range t.nodes {
-		if n.open != nil && (pin == nil || bytes.Equal(id.key[:], pin)) &&
+	for _, n := range t.nodes {
+		if n.open != nil && (pin == nil || n.open.proves(pin)) &&
 			(addr == nil || sameAddr(n.open.qc.RemoteAddr(), addr)) {
 			return n.open
 		}

@@ -7,31 +7,25 @@ import (
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
-
-	"ckt.local/transport"
-	"ckt.local/transport/identity"
 )
 
 // alpn carries the protocol's major version.
 const alpn = "ckt/1"
 
-// Flow control. A path of 1 Gbit/s and 100 ms holds 12.5 MB. A window that is
-// read at once grows to what keeps such a path full (QUIC opens it again when a
-// quarter is used), and stands above the 16 MiB that a circuit may keep
-// outstanding, so that QUIC never limits a circuit. The connection's stands
-// above one such stream and several that nobody reads, so that these do not
-// stall the others.
+// Flow control. A path of 1 Gbit/s and 100 ms holds 12.5 MB. A stream's window
+// that is read at once grows to what keeps such a path full (QUIC opens it again
+// when a quarter is used), and stands above the 16 MiB that a circuit may keep
+// outstanding, so that QUIC never limits a circuit.
+//
+// The connection's window is what the other side can make this one keep. The
+// first part everybody has, and it is three streams wide, so that one or two
+// which nobody reads do not stall the others. It grows only as it is read, and
+// what it grows by is booked: see booking.go.
 const (
-	streamWindow        = 2 << 20
+	streamWindow        = 512 << 10
 	maxStreamWindow     = 20 << 20
-	connectionWindow    = 15 << 20
+	connectionWindow    = 2 << 20
 	maxConnectionWindow = 32 << 20
-
-	// crowdedWindow is what an inbound connection starts with while there are
-	// many that are not open: nobody has judged those, and each may fill its
-	// window. One circuit that waits for its yes does not fill it. All windows
-	// grow only as they are read, and what is not open is not read.
-	crowdedWindow = 3 << 20
 )
 
 // baseTLS is what both roles have in common. The default key exchange, which
@@ -52,7 +46,7 @@ func (e *Endpoint) listenTLS() *tls.Config {
 	c := baseTLS(e.cert)
 	c.ClientAuth = tls.RequireAnyClientCert
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		_, err := identity.VerifyPeer(cs)
+		_, err := identify(cs)
 		return err
 	}
 	return c
@@ -66,27 +60,13 @@ func (e *Endpoint) dialTLS(addr net.Addr, pin ed25519.PublicKey) *tls.Config {
 	// on every handshake, is the whole check.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		key, err := identity.VerifyPeer(cs)
+		who, err := identify(cs)
 		if err != nil {
 			return err
 		}
-		if pin == nil {
-			return e.authorizeDial(key, addr)
-		}
-		if !key.Equal(pin) {
-			return &transport.WrongKeyError{Addr: addr.String(), Want: pin, Got: key}
-		}
-		return nil
+		return e.allowDial(who, addr, pin)
 	}
 	return c
-}
-
-// authorizeDial asks the authorisation about a key that was found at addr.
-func (e *Endpoint) authorizeDial(key ed25519.PublicKey, addr net.Addr) error {
-	if err := e.cfg.Authorize(key, addr); err != nil {
-		return &transport.UnauthorizedError{Addr: addr.String(), Key: key, Err: err}
-	}
-	return nil
 }
 
 func quicConfig(cfg Config) *quicgo.Config {
@@ -101,6 +81,7 @@ func quicConfig(cfg Config) *quicgo.Config {
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		InitialConnectionReceiveWindow: connectionWindow,
 		MaxConnectionReceiveWindow:     maxConnectionWindow,
+		AllowConnectionWindowIncrease:  func(qc *quicgo.Conn, by uint64) bool { return bookingOf(qc).grow(by) },
 		MaxIncomingStreams:             int64(cfg.limits.Streams),
 		MaxIncomingUniStreams:          -1,
 	}
