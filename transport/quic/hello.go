@@ -10,7 +10,7 @@ import (
 
 //go:generate go tool msgp -file hello.go -o hello_gen.go -unexported -io=false -tests=false
 
-//msgp:limit arrays:16 maps:0
+//msgp:limit arrays:32 maps:0
 //msgp:tuple hello welcome refusal
 
 // The frames of the first stream of a connection. The stream number and the

@@ -8,7 +8,7 @@ import (
 
 // Size limits for msgp deserialization
 const (
-	z836af648limitArrays = 16
+	z836af648limitArrays = 32
 	z836af648limitMaps   = 0
 )
 
