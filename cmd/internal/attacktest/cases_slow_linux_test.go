@@ -1,0 +1,156 @@
+package attacktest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+)
+
+// ahead fills what QUIC takes before anything is judged: connections that say
+// no hello, and data on all of their streams.
+func ahead() attack {
+	return attack{"data ahead of hello, as much as there is room for", [2]int{1, 20}, func(t *testing.T, a *arena) int {
+		const conns, streams = 6, 10
+		var wg sync.WaitGroup
+		junk := make([]byte, 2<<20)
+		for range conns {
+			qc, err := a.mallory.dial(a.mallory.tls())
+			if err != nil {
+				continue // turned away
+			}
+			defer qc.CloseWithError(0, "")
+			for range streams {
+				s, err := openStream(qc)
+				if err != nil {
+					break
+				}
+				wg.Go(func() {
+					s.SetWriteDeadline(time.Now().Add(time.Duration(volume(300, 3000)) * time.Millisecond))
+					s.Write(junk)
+				})
+			}
+		}
+		wg.Wait()
+		return conns * streams
+	}}
+}
+
+// A trickle is somebody patient: streams and connections that are begun and
+// then go on by a byte now and then, all the while the other cases run.
+type trickle struct {
+	stop chan struct{}
+	wg   sync.WaitGroup
+}
+
+func newTrickle(t *testing.T, a *arena) {
+	tr := &trickle{stop: make(chan struct{})}
+	tr.wg.Go(func() { tr.run(a.drip) })
+	t.Cleanup(func() {
+		close(tr.stop)
+		tr.wg.Wait()
+	})
+}
+
+func (tr *trickle) run(m *mallory) {
+	var open []*drips
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for len(open) < 3 {
+			d := newDrips(m)
+			if d == nil {
+				break
+			}
+			open = append(open, d)
+		}
+		select {
+		case <-tr.stop:
+			for _, d := range open {
+				d.close()
+			}
+			return
+		case <-tick.C:
+		}
+		left := open[:0]
+		for _, d := range open {
+			if d.next() {
+				left = append(left, d)
+			} else {
+				d.close()
+			}
+		}
+		open = left
+	}
+}
+
+// drips are the slow streams of one connection: the beginnings of every frame,
+// of which each round says one byte more.
+type drips struct {
+	l       *line
+	streams []*quicgo.Stream
+	rest    [][]byte
+}
+
+func newDrips(m *mallory) *drips {
+	l, err := m.connect()
+	if err != nil {
+		return nil
+	}
+	d := &drips{l: l}
+	for i := range 60 {
+		e := examples()[i%len(examples())]
+		s, err := l.stream(e.frame[:1])
+		if err != nil {
+			break
+		}
+		d.streams, d.rest = append(d.streams, s), append(d.rest, e.frame[1:])
+	}
+	for range 20 { // circuits in the middle of a long fragment
+		s, _, err := l.open(openTo("echo"))
+		if err != nil {
+			break
+		}
+		s.Write(claim(frameData, 200<<10, 0x96, 1))
+		d.streams, d.rest = append(d.streams, s), append(d.rest, make([]byte, 1000))
+	}
+	return d
+}
+
+// next says one byte on each stream, and reports whether the connection lives.
+func (d *drips) next() bool {
+	for i, s := range d.streams {
+		if len(d.rest[i]) > 0 {
+			s.SetWriteDeadline(time.Now().Add(time.Second))
+			s.Write(d.rest[i][:1])
+			d.rest[i] = d.rest[i][1:]
+		}
+	}
+	return d.l.qc.Context().Err() == nil
+}
+
+func (d *drips) close() { d.l.close() }
+
+// slow is the case of its own: as many such streams as the node takes.
+func slow() attack {
+	return attack{"one byte a minute on many streams", [2]int{1, 5}, func(t *testing.T, a *arena) int {
+		n := 0
+		for range 5 {
+			d := newDrips(a.mallory)
+			if d == nil {
+				t.Fatal("the attacker does not get in")
+			}
+			defer d.close()
+			n += len(d.streams)
+			for range 1000 {
+				if s, err := d.l.qc.OpenStream(); err == nil {
+					s.Write([]byte{0x90})
+					n++
+				}
+			}
+		}
+		a.hold(t, volume(samples, 12_000)) // longer than a first frame may take
+		return n
+	}}
+}
