@@ -8,6 +8,7 @@ import (
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // serveOpen answers an open frame. The error is about the frame; a refusal is
@@ -106,7 +107,7 @@ func (c *Circuit) resume(a *attachment, open *wireOpen) error {
 				return
 			}
 			a.gen, s.gen = open.Generation, open.Generation
-			c.begin(s, a)
+			c.begin(s, a, open)
 			if open.Resume {
 				s.out.credit = open.Credit
 			}
@@ -119,9 +120,14 @@ func (c *Circuit) resume(a *attachment, open *wireOpen) error {
 }
 
 // begin makes a what carries the circuit, at the side that has accepted it.
-func (c *Circuit) begin(s *state, a *attachment) {
+func (c *Circuit) begin(s *state, a *attachment, open *wireOpen) {
 	s.take(a)
 	a.ready = true
+	if longest := uint64(longestCost(c.link.cfg.limits.Payload)); !open.Resume && open.Credit <= longest {
+		s.want = wireWant{Next: open.Credit, Upto: open.Credit}
+		var todo after // nothing is given back to a circuit that begins
+		c.settleWindow(s, &todo)
+	}
 	a.handshake = appendSmall(nil, frameAccept, &wireAccept{
 		Seed: c.seed, Generation: a.gen, Received: s.received, Credit: s.grant(),
 	})
@@ -140,7 +146,8 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	if err := l.awaitSettings(ctx); err != nil {
 		return err
 	}
-	if err := l.reserve(); err != nil {
+	used, err := l.reserve(ctx)
+	if err != nil {
 		return err
 	}
 	from := ID(open.FromSeed).Peer(l.node)
@@ -151,7 +158,11 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		FromService: open.FromService,
 		ToPeerID:    open.ToPeer,
 		ToService:   open.ToService,
+		Circuits:    used,
 	})
+	if err == nil {
+		err = RefuseLimit(l.bookStart())
+	}
 	if err != nil {
 		l.unreserve()
 		return err
@@ -161,6 +172,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	c.first, c.accepted = open.HasFirst, true
 	c.s.confirmed, c.s.seq = true, car.seq
 	if err := l.register(c); err != nil {
+		c.giveBack(l.cfg.limits.Start, l.cfg.limits.Start)
 		l.unreserve()
 		return &Refusal{Code: RefusedShutdown}
 	}
@@ -177,7 +189,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		c.update(func(st *state) {
 			if attached = !a.over; attached {
 				a.gen, st.gen = open.Generation, open.Generation
-				c.begin(st, a)
+				c.begin(st, a, open)
 			}
 		})
 	}
@@ -204,25 +216,42 @@ func (l *Link) awaitSettings(ctx context.Context) error {
 	}
 }
 
-// reserve counts one more circuit of the other side.
-func (l *Link) reserve() error {
+// reserve counts one more circuit of the other side, and returns how many its
+// node has then.
+func (l *Link) reserve(ctx context.Context) (used int, err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.draining || l.ended:
-		return &Refusal{Code: RefusedShutdown}
-	case l.incoming >= l.cfg.limits.CircuitsPerNode:
-		return &Refusal{Code: RefusedLimit, Reason: limitReason("circuits on one connection", l.cfg.limits.CircuitsPerNode)}
+	over := l.draining || l.ended
+	l.mu.Unlock()
+	if over {
+		return 0, &Refusal{Code: RefusedShutdown}
 	}
-	l.incoming++
-	return nil
+	wait, err := l.cfg.Ledger.Pace(limit.Opens, l.node)
+	if err != nil {
+		return 0, RefuseLimit(err)
+	}
+	if err := pause(ctx, wait); err != nil {
+		return 0, err
+	}
+	n, err := l.cfg.Ledger.Acquire(limit.Circuits, l.node, 1)
+	return int(n), RefuseLimit(err)
 }
 
-func (l *Link) unreserve() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.incoming--
+// pause waits, unless it is for nothing or ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return openCtxError(ctx)
+	}
 }
+
+func (l *Link) unreserve() { l.cfg.Ledger.Release(limit.Circuits, l.node, 1) }
 
 // refuse tells the other side no and gives it time to read that.
 func (car *carrier) refuse(s transport.Stream, err error) {
@@ -234,7 +263,7 @@ func (car *carrier) refuse(s transport.Stream, err error) {
 			l.cfg.Logger.Error("circuit: opening failed", "node", l.node, "error", err)
 		}
 	}
-	frame := appendSmall(nil, frameRefuse, &wireRefuse{Code: uint64(r.Code), Reason: cut(r.Reason, maxReason)})
+	frame := appendSmall(nil, frameRefuse, r.wire())
 	s.SetWriteDeadline(time.Now().Add(refuseGrace))
 	if _, err := s.Write(frame); err == nil && s.Close() == nil {
 		s.SetReadDeadline(time.Now().Add(refuseGrace))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // A Circuit is one end of an ordered, two-way channel of fragments between two
@@ -50,6 +51,8 @@ type Circuit struct {
 
 	mu sync.Mutex // never held across a wait
 	s  state
+
+	inWaiter, outWaiter *limit.Waiter // nil: it has never waited for memory; mu guards them
 }
 
 // end is who stands at one end of a circuit.
@@ -78,8 +81,9 @@ func newCircuit(l *Link, id ID, local, remote end) *Circuit {
 	c.s.out.pool = &l.bufs
 	c.s.out.once = l.linger() == 0
 	c.s.out.credit = l.remote.Window
+	start := l.cfg.limits.Start
 	c.s.most, c.s.window = l.cfg.limits.Window, l.cfg.limits.Window
-	c.s.granted = uint64(l.cfg.limits.Window)
+	c.s.outBooked, c.s.inBooked, c.s.granted = start, start, uint64(start)
 	c.setNames()
 	return c
 }

@@ -88,9 +88,12 @@ func (car *carrier) controlLoop() {
 	s.Prioritize(transport.Urgent)
 	cfg := &car.link.cfg
 	buf := appendSmall(nil, frameSettings, &wireSettings{
-		Window:       uint64(cfg.limits.Window),
+		Window:       uint64(cfg.limits.Start),
 		MaxPayload:   uint64(cfg.limits.Payload),
 		LingerMillis: uint64(cfg.Linger.Milliseconds()),
+		MaxArgs:      uint64(cfg.limits.Args),
+		MaxArgBytes:  uint64(cfg.limits.ArgBytes),
+		MaxText:      uint64(cfg.limits.Text),
 	})
 	for {
 		if len(buf) > 0 {
@@ -190,7 +193,13 @@ func (in *controlReader) take(car *carrier, typ transport.FrameType, body []byte
 		if err := parse(body, &y); err != nil {
 			return err
 		}
-		car.onYield(&y)
+		car.tell(y.Stream, func(a *attachment) error { return a.onYield(&y) })
+	case frameWant:
+		var w wireWant
+		if err := parse(body, &w); err != nil {
+			return err
+		}
+		car.tell(w.Stream, func(a *attachment) error { return a.onWant(&w) })
 	case frameResumed:
 		return car.onResumed(body)
 	default:
@@ -274,10 +283,21 @@ func (car *carrier) takeSettings(body []byte) error {
 	}
 	w.Window = min(w.Window, 1<<30)
 	w.MaxPayload = min(w.MaxPayload, 64<<20)
+	w.MaxArgs = sizeOr(w.MaxArgs, maxArgs)
+	w.MaxArgBytes = sizeOr(w.MaxArgBytes, maxArgsTotal)
+	w.MaxText = sizeOr(w.MaxText, maxErr)
 	w.LingerMillis = min(w.LingerMillis, uint64(longestLinger.Milliseconds()))
 	l.remote = w
 	close(l.settings)
 	return nil
+}
+
+// sizeOr is a bound as the other side has given it, of which 0 says nothing.
+func sizeOr(said, most uint64) uint64 {
+	if said == 0 {
+		return most
+	}
+	return min(said, most)
 }
 
 // onAcks tells circuits what the other side has. An acknowledgement for a
@@ -298,13 +318,14 @@ func (car *carrier) onAcks(acks []wireAck) {
 	}
 }
 
-// onYield takes back credit that the other side does not need.
-func (car *carrier) onYield(y *wireYield) {
-	a := car.on(y.Stream)
+// tell hands what the other side has said about a stream to its attachment. A
+// stream that is gone is late, not wrong.
+func (car *carrier) tell(stream uint64, on func(*attachment) error) {
+	a := car.on(stream)
 	if a == nil {
 		return
 	}
-	if err := a.onYield(y); err != nil {
+	if err := on(a); err != nil {
 		a.fault(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"ckt.local/transport"
 	"ckt.local/transport/identity"
 )
 
@@ -117,7 +118,8 @@ func (c RefuseCode) String() string {
 // returns it; the other side gets it as a [RefusedError].
 type Refusal struct {
 	Code   RefuseCode
-	Reason string // is told to the other side
+	Reason string                // is told to the other side
+	Limit  *transport.LimitError // likewise, with RefusedLimit; nil: not known
 }
 
 // Error returns kind and reason.
@@ -129,6 +131,10 @@ type RefusedError struct {
 	Reason  string          // foreign text, at most 1 KiB
 	Node    identity.NodeID // who said it
 	Service string          // what was asked for
+
+	// Limit is the other side's limit that is reached, with RefusedLimit, if
+	// it has said which. errors.As finds it, too.
+	Limit *transport.LimitError
 }
 
 // Error names the service and the kind, and quotes the foreign text.
@@ -140,7 +146,36 @@ func (e *RefusedError) Error() string {
 	return s
 }
 
-// limitReason is the text of a refusal for want of room.
-func limitReason(what string, limit int) string {
-	return fmt.Sprintf("the limit is %d %s", limit, what)
+// Unwrap returns the limit, if there is one.
+func (e *RefusedError) Unwrap() error {
+	if e.Limit == nil {
+		return nil
+	}
+	return e.Limit
+}
+
+// RefuseLimit is the refusal for a limit of this side: a [Refusal] if err is a
+// [transport.LimitError], else err.
+func RefuseLimit(err error) error {
+	if e, ok := errors.AsType[*transport.LimitError](err); ok {
+		return &Refusal{Code: RefusedLimit, Reason: fmt.Sprintf("the limit is %d %s", e.Limit, e.What), Limit: e}
+	}
+	return err
+}
+
+// wire is the refusal as it travels.
+func (e *Refusal) wire() *wireRefuse {
+	w := &wireRefuse{Code: uint64(e.Code), Reason: cut(e.Reason, maxReason)}
+	if e.Limit != nil {
+		w.Limit, w.Value = e.Limit.What, uint64(e.Limit.Limit)
+	}
+	return w
+}
+
+// limit returns what a refusal says about a limit.
+func (w *wireRefuse) limit() *transport.LimitError {
+	if RefuseCode(w.Code) != RefusedLimit || w.Limit == "" {
+		return nil
+	}
+	return transport.RemoteLimit(w.Limit, w.Value)
 }

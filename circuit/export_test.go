@@ -15,14 +15,31 @@ func (l *Link) Leftover() int {
 	return len(l.circuits)
 }
 
-// Spare is how much of the hub's budget is left, and Budget what it has been.
-func (l *Link) Spare() int64  { return l.hub.spare.Load() }
-func (l *Link) Budget() int64 { return l.hub.cfg.limits.Inbox }
+// Booked is what the circuits of the link's node have booked in memory beyond
+// their Start.
+func (l *Link) Booked() int64 {
+	l.mu.Lock()
+	n := int64(len(l.circuits) * l.cfg.limits.Start)
+	l.mu.Unlock()
+	return used(l.cfg.Ledger, limit.Inbox) + used(l.cfg.Ledger, limit.Replay) - 2*n
+}
+
+// used is how much of a resource is booked.
+func used(g *limit.Ledger, r limit.Resource) int64 { return g.Uses()[r].Used }
 
 // NewLink returns a link with a hub of its own that does not dial.
 func NewLink(conn transport.Conn, acc Acceptor, cfg Config) *Link {
-	return NewHub(acc, cfg).Link(conn, nil)
+	return NewHub(acc, Apart(cfg)).Link(conn, nil)
 }
 
 // GiveUp ends the circuit at this side as the end of its linger does.
 func (c *Circuit) GiveUp(err error) { c.lose(err) }
+
+// Apart returns cfg with an account of its own, and the bounds of the one that
+// cfg has.
+func Apart(cfg Config) Config {
+	if cfg.Ledger != nil {
+		cfg.Ledger = limit.NewLedger(cfg.Ledger.Limits())
+	}
+	return cfg
+}

@@ -202,6 +202,9 @@ type fakeCircuit struct {
 // newFakeCircuit returns a circuit that is registered and owned, and not
 // attached.
 func newFakeCircuit(l *Link, o Owner) (*fakeCircuit, error) {
+	if err := l.bookStart(); err != nil {
+		return nil, err
+	}
 	c := newCircuit(l, NewID(), end{NewID(), "any"}, end{fakeSeed.Peer(l.node), "any"})
 	if err := l.register(c); err != nil {
 		return nil, err
@@ -254,7 +257,7 @@ func (f *fakeCircuit) acceptFake() {
 	f.accepted = true
 	f.attachFake(func(s *state, a *attachment) {
 		s.confirmed = true
-		f.begin(s, a)
+		f.begin(s, a, &wireOpen{})
 	})
 }
 

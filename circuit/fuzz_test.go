@@ -2,7 +2,6 @@ package circuit
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -172,10 +171,7 @@ func FuzzFragment(f *testing.F) {
 		if len(args) == 0 {
 			args = nil
 		}
-		if err := checkTexts(subject, errText, args); err != nil {
-			if _, ok := errors.AsType[*transport.LimitError](err); !ok {
-				t.Fatalf("over a limit: %v", err)
-			}
+		if (sizes{1 << 30, maxArgs, maxArgsTotal, maxErr}).check(&Fragment{FragSubject: subject, Err: errText, Args: args}) != nil {
 			return
 		}
 		const copies = 3
@@ -211,7 +207,7 @@ func outboxBytes(t *testing.T, copies int, w *wireFragment, payload []byte) []by
 	}
 	var data []byte
 	for o.unsent() {
-		o.credit = o.sentCost + 1 // one more fragment
+		o.credit = o.next() // one more fragment
 		c, b := o.take(bufSize)
 		data = append(data, b...)
 		o.written(c)

@@ -3,7 +3,6 @@ package circuit
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"ckt.local/transport"
@@ -74,12 +73,11 @@ func (cfg Config) withDefaults() Config {
 }
 
 // A Hub is what the links of one node have in common: who decides about new
-// circuits, the bounds, and the memory that windows may grow into. Its methods
+// circuits, and the bounds. Its methods
 // may be called from any goroutine.
 type Hub struct {
 	acceptor Acceptor
 	cfg      Config
-	spare    atomic.Int64  // of Config.Budget
 	redials  chan struct{} // has a token for each link that dials back
 }
 
@@ -90,21 +88,8 @@ const maxRedials = 64
 
 // NewHub returns a hub whose circuits acc decides about.
 func NewHub(acc Acceptor, cfg Config) *Hub {
-	h := &Hub{acceptor: acc, cfg: cfg.withDefaults(), redials: make(chan struct{}, maxRedials)}
-	h.spare.Store(h.cfg.limits.Inbox)
-	return h
+	return &Hub{acceptor: acc, cfg: cfg.withDefaults(), redials: make(chan struct{}, maxRedials)}
 }
-
-// reserve takes n bytes of the budget, or nothing.
-func (h *Hub) reserve(n int) bool {
-	if h.spare.Add(int64(-n)) >= 0 {
-		return true
-	}
-	h.spare.Add(int64(n))
-	return false
-}
-
-func (h *Hub) release(n int) { h.spare.Add(int64(n)) }
 
 // Link starts to serve conn, which the link owns from now on. redial makes one
 // try at another connection to the same process and hands it to

@@ -73,8 +73,8 @@ func (p *lasting) join(t *testing.T, ea, eb transport.Endpoint, cfgA, cfgB circu
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.a.link = circuit.NewHub(q.a, cfgA).Link(ca, redialer(q.a, ea, eb))
-	q.b.link = circuit.NewHub(q.b, cfgB).Link(<-first, redialer(q.b, eb, ea))
+	q.a.link = circuit.NewHub(q.a, circuit.Apart(cfgA)).Link(ca, redialer(q.a, ea, eb))
+	q.b.link = circuit.NewHub(q.b, circuit.Apart(cfgB)).Link(<-first, redialer(q.b, eb, ea))
 	for _, s := range []struct {
 		*side
 		transport.Endpoint
@@ -128,8 +128,8 @@ func (p *lasting) end(t *testing.T) {
 		if n := s.count(); n != 0 {
 			t.Errorf("an owner was not told of the end of %d circuits", n)
 		}
-		if n, all := s.link.Spare(), s.link.Budget(); n != all {
-			t.Errorf("%d of %d bytes of the budget were not given back", all-n, all)
+		if n := s.link.Booked(); n != 0 {
+			t.Errorf("%d bytes were not given back", n)
 		}
 	}
 	p.joined.Wait()

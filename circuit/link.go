@@ -41,7 +41,6 @@ type Link struct {
 	pending    map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered
 	live       int                  // circuits that are not forgotten
 	opening    int                  // calls of Open that wait for a carrier
-	incoming   int                  // circuits that the other side has opened or is opening
 	draining   bool                 // no new circuits
 	ended      bool
 	empty      chan struct{} // closed when the last circuit is forgotten; nil unless draining
@@ -290,15 +289,15 @@ func (l *Link) forget(c *Circuit, dropped int) {
 	if l.draining {
 		l.dropped += dropped
 	}
-	if c.accepted {
-		l.incoming--
-	}
 	if l.empty != nil && l.live == 0 {
 		close(l.empty)
 		l.empty = nil
 	}
 	idle := l.idleLocked()
 	l.mu.Unlock()
+	if c.accepted {
+		l.unreserve()
+	}
 	if idle != nil {
 		l.end(idle)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 // ownStreams sees to it that all streams come from the machine: those that the
@@ -217,7 +218,7 @@ func (m *machine) yield(arg byte) {
 		y.Stream += 4
 	}
 	if car := m.c.link.carrier(); car != nil {
-		car.onYield(&y)
+		car.tell(y.Stream, func(a *attachment) error { return a.onYield(&y) })
 	}
 }
 
@@ -318,16 +319,18 @@ func (m *machine) checkWritten(s *state) {
 
 // checkWindows holds credit and memory against the windows.
 func (m *machine) checkWindows(s *state) {
-	base, hub := m.c.link.cfg.limits.Window, m.c.link.hub
+	g := m.c.link.cfg.Ledger
 	switch {
-	case s.granted > s.took+uint64(s.window):
-		m.t.Fatalf("credit of %d with %d taken and a window of %d", s.granted, s.took, s.window)
-	case s.granted < s.rcvCost && s.granted+uint64(m.largest) < s.rcvCost:
+	case !s.arrivedAll() && !s.released && s.granted > s.took+uint64(s.inBooked):
+		m.t.Fatalf("credit of %d with %d taken and %d booked", s.granted, s.took, s.inBooked)
+	case s.granted < s.rcvCost:
 		m.t.Fatalf("credit of %d, and %d have come", s.granted, s.rcvCost)
-	case !s.released && s.grown != s.most+s.window-2*base:
-		m.t.Fatalf("%d of the budget for windows of %d and %d", s.grown, s.most, s.window)
-	case hub.spare.Load() != hub.cfg.limits.Inbox-int64(s.grown):
-		m.t.Fatalf("%d of the budget are left, and %d used", hub.spare.Load(), s.grown)
+	case !s.finished && s.rcvCost-s.took > uint64(s.inBooked):
+		m.t.Fatalf("%d are unread, and %d booked", s.rcvCost-s.took, s.inBooked)
+	case !s.released && s.out.cost > s.outBooked:
+		m.t.Fatalf("the outbox has %d, and %d booked", s.out.cost, s.outBooked)
+	case used(g, limit.Inbox) < int64(s.inBooked) || used(g, limit.Replay) < int64(s.outBooked): // the pump may be about to give back
+		m.t.Fatalf("booked are %d and %d, and the account has %d and %d", s.inBooked, s.outBooked, used(g, limit.Inbox), used(g, limit.Replay))
 	}
 }
 

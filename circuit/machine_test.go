@@ -307,6 +307,9 @@ func (m *machine) end() {
 	if _, open := <-m.c.Reads; open {
 		m.t.Fatal("Reads gives something after Close")
 	}
+	if g := m.c.link.cfg.Ledger; used(g, limit.Inbox) != 0 || used(g, limit.Replay) != 0 {
+		m.t.Fatalf("%d and %d bytes were not given back", used(g, limit.Inbox), used(g, limit.Replay))
+	}
 	if context.Cause(m.c.Context) != m.cause || !m.c.s.finished {
 		m.t.Fatalf("cause is %v, was %v; finished %v", context.Cause(m.c.Context), m.cause, m.c.s.finished)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/limit"
 )
 
 const (
@@ -39,6 +40,7 @@ type OpenRequest struct {
 	FromService string
 	ToPeerID    ID // zero: any running instance of ToService
 	ToService   string
+	Circuits    int // that the node has open here, this one included
 }
 
 // An Acceptance is the yes to an [OpenRequest].
@@ -94,27 +96,29 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 			return nil, err
 		}
 	}
+	if err := l.bookStart(); err != nil {
+		return nil, err
+	}
 	c := newCircuit(l, NewID(), end{p.FromPeerID, p.FromService}, end{p.ToPeerID, p.ToService})
 	c.seed = p.FromSeed
 	c.first = p.First != nil
 	c.deadline, _ = ctx.Deadline()
-	if err := c.checkOpening(); err != nil {
-		return nil, err
-	}
 	answer := make(chan error, 1)
-	if p.First != nil {
-		if err := c.s.queue(p.First); err != nil {
-			return nil, err
-		}
-	}
 	c.s.opening = answer
-	if err := l.register(c); err != nil {
+	err := c.checkOpening()
+	if err == nil && p.First != nil {
+		err = c.queueFirst(p.First)
+	}
+	if err == nil {
+		err = l.register(c)
+	}
+	if err != nil {
+		c.giveBack(c.s.inBooked, c.s.outBooked)
 		return nil, err
 	}
 	if car := l.carrier(); car != nil {
 		car.attachFirst(ctx, c)
 	} // else the next carrier does
-	var err error
 	select {
 	case err = <-answer:
 	case <-ctx.Done():
@@ -129,6 +133,17 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 		return nil, l.openError(ctx, err)
 	}
 	return c, nil
+}
+
+// queueFirst queues the first fragment of a circuit that nobody knows yet.
+func (c *Circuit) queueFirst(f *Fragment) error {
+	if more := fragmentCost(f) - c.s.outBooked; more > 0 {
+		if _, err := c.link.cfg.Ledger.Acquire(limit.Replay, c.link.node, int64(more)); err != nil {
+			return err
+		}
+		c.s.outBooked += more
+	}
+	return c.s.queue(f)
 }
 
 // attachFirst gives c a stream on the carrier, waiting for a place for one.
@@ -180,6 +195,7 @@ func (c *Circuit) openFrame(s *state) []byte {
 	if s.confirmed {
 		open.Credit = s.grant()
 	} else {
+		open.Credit = uint64(s.out.cost)
 		open.WaitMillis = uint64(max(0, time.Until(c.deadline).Milliseconds()))
 	}
 	return appendSmall(nil, frameOpen, &open)

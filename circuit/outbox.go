@@ -23,7 +23,8 @@ type outbox struct {
 	cost     int    // of all frames held
 	sentCost uint64 // of all frames up to sent
 	freed    uint64 // of all frames that are not held any more
-	credit   uint64 // a frame may be sent while sentCost is below it
+	credit   uint64 // a frame may be sent if sentCost does not exceed it then
+	head     int    // what the next frame to be sent costs; 0: not known yet
 	replayed int64  // frames that were sent again
 }
 
@@ -59,7 +60,31 @@ func (o *outbox) unsentCost() int { return int(o.freed + uint64(o.cost) - o.sent
 
 // canSend reports whether take would give something.
 func (o *outbox) canSend() bool {
-	return o.unsent() && (o.sentCost < o.credit || planted(bugCreditIgnored))
+	return o.unsent() && (o.next() <= o.credit || planted(bugCreditIgnored))
+}
+
+// next returns what sentCost will be after the next frame to be sent. There is
+// one.
+func (o *outbox) next() uint64 {
+	if o.head == 0 {
+		c := o.chunks[o.at]
+		for c.off == len(c.buf) {
+			o.at++
+			c = o.chunks[o.at]
+		}
+		_, o.head = o.measure(c)
+	}
+	return o.sentCost + uint64(o.head)
+}
+
+// measure returns the size of the next frame of c, and what it costs.
+func (o *outbox) measure(c *chunk) (size, cost int) {
+	size, _ = transport.FrameSize(c.buf[c.off:], len(c.buf)) // own bytes: no error
+	cost = frameCost(size, 0)
+	if c.argsAt < len(c.args) && c.args[c.argsAt].serial == o.sent+1 {
+		cost += c.args[c.argsAt].cost
+	}
+	return size, cost
 }
 
 // add appends a fragment as the next serial. The caller has checked the
@@ -139,15 +164,14 @@ func (o *outbox) take(limit int) (*chunk, []byte) {
 
 // step moves the cursor over the next frame of c.
 func (o *outbox) step(c *chunk) {
-	size, _ := transport.FrameSize(c.buf[c.off:], len(c.buf)) // own bytes: no error
+	size, cost := o.measure(c)
 	c.off += size
 	o.sent++
-	cost := frameCost(size, 0)
 	if c.argsAt < len(c.args) && c.args[c.argsAt].serial == o.sent {
-		cost += c.args[c.argsAt].cost
 		c.argsAt++
 	}
 	o.sentCost += uint64(cost)
+	o.head = 0
 }
 
 // seek moves the cursor so that the fragment after serial is sent next. Serial
@@ -159,7 +183,7 @@ func (o *outbox) seek(serial uint64) {
 	for _, c := range o.chunks[:min(o.at+1, len(o.chunks))] {
 		c.off, c.argsAt = 0, 0
 	}
-	o.at, o.sent, o.sentCost = 0, o.chunks[0].first-1, o.freed
+	o.at, o.sent, o.sentCost, o.head = 0, o.chunks[0].first-1, o.freed, 0
 	for o.sent < serial {
 		for o.chunks[o.at].off == len(o.chunks[o.at].buf) {
 			o.at++
@@ -209,7 +233,7 @@ func (o *outbox) clear() {
 	o.drop(len(o.chunks))
 	o.freed += uint64(o.cost)
 	o.cost, o.sentCost = 0, o.freed
-	o.sent, o.most = o.last, o.last
+	o.sent, o.most, o.head = o.last, o.last, 0
 }
 
 func (o *outbox) drop(n int) {

@@ -68,7 +68,7 @@ func (m *outboxModel) add(size, args int) {
 // take checks that what is given are the next frames, as many as may go.
 func (m *outboxModel) take(limit int) {
 	c, b := m.o.take(limit)
-	may := m.sent < m.last() && m.costUpTo(m.sent) < m.credit
+	may := m.sent < m.last() && m.costUpTo(m.sent+1) <= m.credit
 	if (c != nil) != may || (len(b) > 0) != may {
 		m.t.Fatalf("take gives %d bytes; sent %d of %d with credit %d", len(b), m.sent, m.last(), m.credit)
 	}
@@ -88,7 +88,7 @@ func (m *outboxModel) take(limit int) {
 			m.t.Fatalf("fragment %d, %v, after %d", w.Serial, err, m.sent)
 		case at > 0 && at >= limit:
 			m.t.Fatalf("a frame begins after %d bytes, over the limit of %d", at, limit)
-		case m.costUpTo(m.sent) >= m.credit:
+		case m.costUpTo(m.sent+1) > m.credit:
 			m.t.Fatalf("fragment %d is sent without credit", w.Serial)
 		}
 		at += n

@@ -66,12 +66,12 @@ func (b tuple) args(n uint32, key string) tuple {
 }
 
 func settingsFrame(window, payload uint64) []byte {
-	return newTuple(4).uint(window).uint(payload).uint(0).uint(0).in(frameSettings)
+	return newTuple(7).uint(window).uint(payload).uint(0).uint(0).uint(0).uint(0).uint(0).in(frameSettings)
 }
 
 // lastingFrame is settings of circuits that outlive their connections.
 func lastingFrame() []byte {
-	return newTuple(4).uint(1 << 20).uint(1 << 20).uint(0).uint(120_000).in(frameSettings)
+	return newTuple(7).uint(1 << 20).uint(1 << 20).uint(0).uint(120_000).uint(0).uint(0).uint(0).in(frameSettings)
 }
 
 func resumedFrame(more bool, ids ...circuit.ID) []byte {
@@ -105,7 +105,9 @@ func acceptFrame(seed circuit.ID) []byte {
 	return newTuple(4).bin(seed).uint(1).uint(0).uint(1 << 20).in(frameAccept)
 }
 
-func refuseFrame(code uint64) []byte { return newTuple(2).uint(code).str("no").in(frameRefuse) }
+func refuseFrame(code uint64) []byte {
+	return newTuple(4).uint(code).str("no").str("").uint(0).in(frameRefuse)
+}
 
 // opening is what an open frame says.
 type opening struct {

@@ -72,16 +72,14 @@ func (a *attachment) onData(body []byte) error {
 	if err != nil {
 		return faultf("fragment: %v", err)
 	}
-	if len(payload) > c.link.cfg.limits.Payload {
-		return faultf("%v", &transport.LimitError{What: "payload", Size: int64(len(payload)), Limit: int64(c.link.cfg.limits.Payload)})
-	}
-	if err := checkTexts(w.Subject, w.Err, w.Args); err != nil {
+	f := c.fragment(&w, payload)
+	if err := c.link.cfg.sizes().check(f); err != nil {
 		return faultf("%v", err)
 	}
 	if !a.fr.owned() {
-		payload = append([]byte(nil), payload...)
+		f.Payload = append([]byte(nil), payload...)
 	}
-	it := item{f: c.fragment(&w, payload), cost: frameCost(frameSize(len(body)), len(w.Args))}
+	it := item{f: f, cost: frameCost(frameSize(len(body)), len(w.Args))}
 	c.update(func(s *state) { err = a.receive(s, it) })
 	return err
 }
@@ -136,7 +134,7 @@ func (a *attachment) receive(s *state, it item) error {
 		return faultf("fragment %d after %d", serial, s.received)
 	case s.fin != nil && serial > s.fin.Last:
 		return faultf("fragment %d after the last one, %d", serial, s.fin.Last)
-	case s.rcvCost >= s.granted:
+	case s.rcvCost+uint64(it.cost) > s.granted:
 		return faultf("fragment %d without credit", serial)
 	}
 	s.received = serial
@@ -285,6 +283,7 @@ func (a *attachment) onRefuse(body []byte) error {
 			Reason:  cut(r.Reason, maxReason),
 			Node:    c.RemoteNodeID(),
 			Service: c.remote.service,
+			Limit:   r.limit(),
 		})
 	}
 	return nil

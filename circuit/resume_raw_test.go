@@ -133,7 +133,7 @@ func TestResumeReplaysWhatIsMissing(t *testing.T) {
 	<-k.c.Reads
 	<-k.c.Reads
 	k.o.received = 4
-	if received, credit := k.resumed(nil); received != 2 || credit < 1<<20 {
+	if received, credit := k.resumed(nil); received != 2 || credit < 8<<10 {
 		t.Errorf("resumed with %d received and a credit of %d", received, credit)
 	}
 	wantSerials(t, k.s, 5, 10)
@@ -208,7 +208,7 @@ func TestCreditOfAResumedCircuit(t *testing.T) {
 		k.c.SendOneWay(big)
 	}
 	wantSerials(t, k.s, 1, 5)
-	k.resumed(func(o *opening) { o.received, o.credit = 2, 3*cost+1 }) // for four in all
+	k.resumed(func(o *opening) { o.received, o.credit = 2, 4*cost }) // for four in all
 	wantSerials(t, k.s, 3, 4)
 	k.s.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 	if n, err := k.s.Read(make([]byte, 1)); n != 0 || err == io.EOF {

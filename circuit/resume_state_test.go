@@ -95,7 +95,7 @@ func (f *fakeCircuit) reattachFake(t *testing.T, accepted bool, received uint64)
 	if accepted {
 		f.attachFake(func(s *state, a *attachment) {
 			s.out.ack(received)
-			f.begin(s, a)
+			f.begin(s, a, &wireOpen{})
 		})
 		return
 	}
@@ -144,7 +144,7 @@ func TestAcknowledgementOvertakesTheAccept(t *testing.T) {
 func TestCreditThatIsDueBeforeTheAnswer(t *testing.T) {
 	inLastingFake(t, func(t *testing.T, l *Link) {
 		c := newLastingFake(t, l, false)
-		payload := make([]byte, l.cfg.limits.Window/2)
+		payload := make([]byte, l.cfg.limits.Start/2-2*fragmentOverhead)
 		for serial := uint64(1); serial <= 2; serial++ {
 			if err := c.at.onFrame(frameData, body(&wireFragment{Serial: serial}, payload...)); err != nil {
 				t.Fatal(err)

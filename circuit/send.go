@@ -40,13 +40,17 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 	if err := c.link.checkFragment(f); err != nil {
 		return nil, err
 	}
+	need := fragmentCost(f)
 	c.update(func(s *state) {
 		switch {
 		case s.sendErr() != nil:
 			err = s.sendErr()
-		case s.out.cost >= s.most && !c.growOutbox(s):
+		case !c.hasRoom(s, need):
 			if s.room == nil {
 				s.room = make(chan struct{})
+			}
+			if s.need == 0 || need < s.need {
+				s.need = need
 			}
 			room, err = s.room, ErrBacklog
 		default:
@@ -58,10 +62,7 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 
 // queue adds f to the outbox.
 func (s *state) queue(f *Fragment) error {
-	w := wireFragment{Op: int64(f.FragOp), Subject: f.FragSubject, Part: f.FragPart, Err: f.Err}
-	if len(f.Args) > 0 {
-		w.Args = f.Args
-	}
+	w := wireOf(f)
 	if err := s.out.add(&w, f.Payload); err != nil {
 		return err
 	}
@@ -69,33 +70,66 @@ func (s *state) queue(f *Fragment) error {
 	return nil
 }
 
-// checkFragment checks the limits of this side and of the other.
-func (l *Link) checkFragment(f *Fragment) error {
-	if most := min(uint64(l.cfg.limits.Payload), l.remote.MaxPayload); uint64(len(f.Payload)) > most {
-		return &transport.LimitError{What: "payload", Size: int64(len(f.Payload)), Limit: int64(int(most))}
+func wireOf(f *Fragment) wireFragment {
+	w := wireFragment{Op: int64(f.FragOp), Subject: f.FragSubject, Part: f.FragPart, Err: f.Err}
+	if len(f.Args) > 0 {
+		w.Args = f.Args
 	}
-	return checkTexts(f.FragSubject, f.Err, f.Args)
+	return w
 }
 
-// checkTexts checks what a fragment carries besides its payload.
-func checkTexts(subject, errText string, args map[string]string) error {
+// fragmentCost is the most that f can cost in the outbox: numbers are shorter
+// on the wire than the generated code says before it writes them.
+func fragmentCost(f *Fragment) int {
+	w := wireOf(f)
+	return frameCost(transport.MaxFrameHeader+w.Msgsize()+len(f.Payload), len(f.Args))
+}
+
+// sizes are bounds of a fragment.
+type sizes struct{ payload, args, argBytes, text uint64 }
+
+func (cfg *Config) sizes() sizes {
+	l := &cfg.limits
+	return sizes{uint64(l.Payload), uint64(l.Args), uint64(l.ArgBytes), uint64(l.Text)}
+}
+
+// checkFragment checks the limits of this side and of the other.
+func (l *Link) checkFragment(f *Fragment) error {
+	if err := l.cfg.sizes().check(f); err != nil {
+		return err
+	}
+	theirs := sizes{l.remote.MaxPayload, l.remote.MaxArgs, l.remote.MaxArgBytes, l.remote.MaxText}
+	if err := theirs.check(f); err != nil {
+		err.Remote = true
+		return err
+	}
+	return nil
+}
+
+// check returns nil if f is within the bounds.
+func (b sizes) check(f *Fragment) *transport.LimitError {
+	over := func(what string, size int, limit uint64) *transport.LimitError {
+		return &transport.LimitError{What: what, Size: int64(size), Limit: int64(limit)}
+	}
 	switch {
-	case len(subject) > maxSubject:
-		return &transport.LimitError{What: "subject", Size: int64(len(subject)), Limit: int64(maxSubject)}
-	case len(errText) > maxErr:
-		return &transport.LimitError{What: "err", Size: int64(len(errText)), Limit: int64(maxErr)}
-	case len(args) > maxArgs:
-		return &transport.LimitError{What: "args", Size: int64(len(args)), Limit: int64(maxArgs)}
+	case uint64(len(f.Payload)) > b.payload:
+		return over("payload", len(f.Payload), b.payload)
+	case uint64(len(f.FragSubject)) > min(maxSubject, b.text):
+		return over("subject", len(f.FragSubject), min(maxSubject, b.text))
+	case uint64(len(f.Err)) > b.text:
+		return over("err", len(f.Err), b.text)
+	case uint64(len(f.Args)) > b.args:
+		return over("args", len(f.Args), b.args)
 	}
 	total := 0
-	for k, v := range args {
+	for k, v := range f.Args {
 		if len(k) > maxArgKey {
-			return &transport.LimitError{What: "arg key", Size: int64(len(k)), Limit: int64(maxArgKey)}
+			return over("arg key", len(k), maxArgKey)
 		}
 		total += len(k) + len(v)
 	}
-	if total > maxArgsTotal {
-		return &transport.LimitError{What: "args in bytes", Size: int64(total), Limit: int64(maxArgsTotal)}
+	if uint64(total) > b.argBytes {
+		return over("args in bytes", total, b.argBytes)
 	}
 	return nil
 }

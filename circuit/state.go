@@ -58,20 +58,26 @@ type state struct {
 	told     uint64 // received, in the last acknowledgement
 	toldCost uint64 // rcvCost then
 	granted  uint64 // credit given so far
-	window   int    // what it is given from
+	window   int    // how far it may run ahead of what is taken
+	inBooked int    // how far it does: what is booked in limit.Inbox
+	want     wireWant
+	inScarce bool   // there was no memory; a Waiter is to say when there is
 	paceCost uint64 // rcvCost when half a window had come last
 	paceAt   time.Time
 	asked    urgency
 
 	// Sending.
-	most     int           // what the outbox may hold
-	idle     int           // calls of keep since the last fragment was sent
-	keptLast uint64        // out.last at the last of them
-	grown    int           // of the hub's budget, for window and most
-	keep     bool          // the link's keep is to look after the circuit
-	room     chan struct{} // closed when a waiting Send should look again
-	acks     chan struct{} // closed when a waiting Flush should
-	acksFrom uint64        // out.acked when acks was made
+	most      int           // what the outbox may hold before one more fragment
+	outBooked int           // what it does, at the most: booked in limit.Replay
+	outScarce bool          // as inScarce
+	wantTold  uint64        // Next of the last want on this attachment
+	need      int           // what a waiting Send has not found room for; 0: nobody waits
+	idle      int           // calls of keep since the last fragment was sent
+	keptLast  uint64        // out.last at the last of them
+	keep      bool          // the link's keep is to look after the circuit
+	room      chan struct{} // closed when a waiting Send should look again
+	acks      chan struct{} // closed when a waiting Flush should
+	acksFrom  uint64        // out.acked when acks was made
 
 	// The end.
 	closed    bool   // this side has closed
@@ -172,8 +178,10 @@ type after struct {
 	remove   bool
 	release  bool
 	dropped  int
-	budget   int
+	want     *attachment // is to say what it waits for
 	finish   bool
+
+	freeIn, freeOut int // to be given back
 }
 
 // update changes the state, and settle decides what follows.
@@ -210,9 +218,9 @@ func (c *Circuit) settle(s *state) (todo after) {
 		close(c.reads)
 		close(c.errs)
 	}
-	if s.room != nil && (s.sendErr() != nil || s.out.cost < s.most || c.growOutbox(s)) {
+	if s.room != nil && (s.sendErr() != nil || c.hasRoom(s, s.need)) {
 		close(s.room)
-		s.room = nil
+		s.room, s.need = nil, 0
 	}
 	if s.in.len() > 0 && !s.pumping && s.iterating == 0 {
 		s.pumping, todo.pump = true, true
@@ -227,6 +235,8 @@ func (c *Circuit) settle(s *state) (todo after) {
 		s.timer = time.AfterFunc(lingerAfterClose, c.giveUp)
 	}
 	c.settleAttachment(s, &todo)
+	c.settleWindow(s, &todo)
+	c.settleWant(s, &todo)
 	c.settleAcks(s, &todo)
 	c.settleRelease(s, &todo)
 	if s.announce && s.watchers != nil {
@@ -293,13 +303,13 @@ func (c *Circuit) settleAcks(s *state, todo *after) {
 	if s.at == nil || !s.at.ready { // what is due by then is asked for then
 		return
 	}
-	quarter := max(1, uint64(s.window/4)) // 0 would be due for ever
+	quarter := max(1, uint64(s.inBooked/4)) // 0 would be due for ever
 	news := s.received - s.told
 	last := s.hasAll()
-	credit := int64(s.took + uint64(s.window) - s.granted) // below 0 when the window has shrunk
+	credit := int64(s.took + uint64(s.inBooked) - s.granted) // below 0 when the window has shrunk
 	want := noAck
 	switch {
-	case news >= acksAtOnce, s.rcvCost-s.toldCost >= quarter, last && news > 0, !last && credit >= int64(quarter):
+	case news >= acksAtOnce, s.rcvCost-s.toldCost >= quarter, last && news > 0, !last && credit >= int64(quarter), s.owesWanted():
 		want = ackAtOnce
 	case news > 0:
 		want = ackSoon
@@ -314,7 +324,7 @@ func (c *Circuit) settleAcks(s *state, todo *after) {
 func (s *state) grant() (credit uint64) {
 	s.asked = noAck
 	s.told, s.toldCost = s.received, s.rcvCost
-	s.granted = max(s.granted, s.took+uint64(s.window))
+	s.granted = max(s.granted, s.took+uint64(s.inBooked))
 	return s.granted
 }
 
@@ -327,7 +337,8 @@ func (c *Circuit) settleRelease(s *state, todo *after) {
 		if s.closed && s.fin == nil {
 			todo.dropped = s.out.unacked()
 		}
-		todo.budget, s.grown = s.grown, 0
+		todo.freeOut += s.outBooked
+		s.outBooked = 0
 		if s.at != nil {
 			s.at.over, s.at.clean = true, true
 			todo.gone, s.at = s.at, nil
@@ -344,6 +355,8 @@ func (c *Circuit) settleRelease(s *state, todo *after) {
 	}
 	if s.released && s.chansShut && s.flushers+s.readers == 0 && !s.pumping && !s.finished {
 		s.finished, todo.finish = true, true
+		todo.freeIn += s.inBooked
+		s.inBooked = 0
 	}
 }
 
@@ -382,9 +395,10 @@ func (c *Circuit) carryOut(todo *after) {
 	if todo.ask != noAck {
 		todo.ack.car.control.askAck(todo.ack, todo.ask)
 	}
-	if todo.budget > 0 {
-		c.link.hub.release(todo.budget)
+	if todo.want != nil {
+		todo.want.car.control.say(todo.want.appendWant)
 	}
+	c.giveBack(todo.freeIn, todo.freeOut)
 	if todo.cancel != nil {
 		c.cancel(todo.cancel)
 		if todo.remove {
@@ -395,6 +409,7 @@ func (c *Circuit) carryOut(todo *after) {
 		c.link.forget(c, todo.dropped)
 	}
 	if todo.finish {
+		c.leaveQueues()
 		c.link.finish(c)
 	}
 }

@@ -2,11 +2,84 @@ package circuit
 
 import (
 	"time"
+
+	"ckt.local/transport/limit"
 )
 
 // idleTicks is for how many calls of keep, one a second, a circuit sends
-// nothing before it gives up what its windows have grown.
+// nothing before it gives up what it has beyond limit.Circuit.Start.
 const idleTicks = 5
+
+// onWant learns that the other side waits for credit. at is what it has sent,
+// next what the next fragment takes that to, upto what all that it has takes
+// it to; each in the sum of costs.
+func (a *attachment) onWant(w *wireWant) (err error) {
+	c := a.c
+	c.update(func(s *state) {
+		switch longest := uint64(longestCost(c.link.cfg.limits.Payload)); {
+		case s.at != a || w.Upto <= s.granted: // or it has been given meanwhile
+		case w.At > s.granted || w.Next <= w.At || w.Next-w.At > longest || w.Upto < w.Next:
+			err = faultf("wants credit from %d to %d and %d, and has %d", w.At, w.Next, w.Upto, s.granted)
+		default:
+			s.want = *w
+		}
+	})
+	return err
+}
+
+// longestCost is the most that a fragment can cost.
+func longestCost(payload int) int {
+	return frameCost(payload+maxDataOverhead, maxArgs)
+}
+
+// settleWindow gives the other side the memory that it waits for: a window's
+// worth, and beyond that what the fragment needs that is the first to exceed
+// it.
+func (c *Circuit) settleWindow(s *state, todo *after) {
+	if s.arrivedAll() || s.released {
+		s.keepIn(todo, 0)
+		return
+	}
+	if over := s.inBooked - s.window; over > 0 {
+		s.keepIn(todo, s.window) // the fragment that needed more is through
+	}
+	w := &s.want
+	if w.Upto == 0 || int64(w.At-s.took) >= int64(s.window) {
+		return
+	}
+	need := int(int64(w.Next-s.took)) - s.inBooked
+	most := min(max(int(int64(w.Upto-s.took)), 2*s.inBooked), s.window) - s.inBooked
+	switch {
+	case need > 0:
+		c.bookIn(s, need, most)
+	case w.Upto > w.Next && most > 0: // it may go on, and has more: once for each want
+		w.Upto = w.Next
+		// Less than a quarter would not be told, and so never be given back.
+		s.inBooked += int(c.link.cfg.Ledger.Take(limit.Inbox, c.link.node, int64(min(most, s.inBooked/4)), int64(most)))
+	}
+}
+
+// owesWanted reports whether the other side waits for credit that there is,
+// and would not be told of it for something else: all that it has sent is
+// here, and taken.
+func (s *state) owesWanted() bool {
+	return s.want.Next > s.granted && s.took+uint64(s.inBooked) >= s.want.Next &&
+		s.took == s.rcvCost && s.rcvCost >= s.want.At
+}
+
+// keepIn gives back what is booked beyond n, except what may still come or is
+// unread.
+func (s *state) keepIn(todo *after, n int) {
+	used := s.granted
+	if s.arrivedAll() || s.released {
+		used = s.rcvCost
+	}
+	n = max(n, int(used-s.took))
+	if n < s.inBooked {
+		todo.freeIn += s.inBooked - n
+		s.inBooked = n
+	}
+}
 
 // growInbox gives the sender a larger window when it is the window that holds
 // it up: a good part of one comes within a round trip, while the reader here
@@ -23,41 +96,73 @@ func (c *Circuit) growInbox(s *state, cost int) {
 	case !known:
 		s.at.car.control.ping()
 	case took < rtt && s.rcvCost-s.took <= uint64(cost+s.window/4):
-		s.window += c.grow(s, s.window)
+		before := s.inBooked
+		if more := c.growth(s.window); more > 0 && c.bookIn(s, min(more, s.inBooked/4), more) {
+			s.window += s.inBooked - before
+			s.keep = true
+		}
 	}
+}
+
+// growth is how much a window of a size may grow at once.
+func (c *Circuit) growth(size int) int {
+	return min(size, c.link.cfg.limits.MaxWindow-size)
+}
+
+// hasRoom reports whether the outbox takes a fragment that costs need, and
+// books the memory. The window is for what is there before it.
+func (c *Circuit) hasRoom(s *state, need int) bool {
+	if s.out.cost >= s.most && !c.growOutbox(s) {
+		return false
+	}
+	least := s.out.cost + need - s.outBooked
+	if least <= 0 {
+		return true
+	}
+	s.keep = true
+	return c.bookOut(s, least, min(s.most, 2*s.outBooked)-s.outBooked)
 }
 
 // growOutbox makes room for more that is sent and not acknowledged, when it is
 // the room for that which holds the sender up: little waits to be written, and
-// the other side would take more. It reports whether there is room now.
+// the other side would take more.
 func (c *Circuit) growOutbox(s *state) bool {
-	if s.at == nil || s.out.unsentCost() > s.most/4 || s.out.sentCost >= s.out.credit {
+	if s.at == nil || s.out.unsentCost() > s.most/4 || s.out.unsent() && !s.out.canSend() {
 		return false
 	}
-	s.most += c.grow(s, s.most)
-	return s.out.cost < s.most
-}
-
-// grow returns how much a window of a size may grow now.
-func (c *Circuit) grow(s *state, size int) int {
-	more := min(size, c.link.cfg.limits.MaxWindow-size)
-	if more <= 0 || !c.link.hub.reserve(more) {
-		return 0
+	before := s.outBooked
+	if more := c.growth(s.most); more <= 0 || !c.bookOut(s, 1, more) {
+		return false
 	}
-	s.grown += more
+	s.most += s.outBooked - before
 	s.keep = true
-	return more
+	return true
 }
 
-// shrink gives back what a window has grown over a size, or over its first.
-func (c *Circuit) shrink(s *state, window *int, size int) {
-	more := *window - max(size, c.link.cfg.limits.Window)
-	if more <= 0 {
-		return
+// settleWant decides whether to tell the other side that this one waits for
+// credit.
+func (c *Circuit) settleWant(s *state, todo *after) {
+	if s.at != nil && s.at.ready && s.out.unsent() && !s.out.canSend() && s.out.next() > s.wantTold {
+		s.wantTold, todo.want = s.out.next(), s.at
 	}
-	*window -= more
-	s.grown -= more
-	c.link.hub.release(more)
+}
+
+// appendWant appends what the circuit waits for by now, if it does.
+func (a *attachment) appendWant(buf []byte) []byte {
+	var w wireWant
+	a.c.update(func(s *state) {
+		if s.at == a && s.out.unsent() && !s.out.canSend() {
+			s.wantTold = s.out.next()
+			w = wireWant{
+				Stream: a.stream.ID(), At: s.out.sentCost, Next: s.wantTold,
+				Upto: s.out.sentCost + uint64(s.out.unsentCost()),
+			}
+		}
+	})
+	if w.Next == 0 {
+		return buf
+	}
+	return appendSmall(buf, frameWant, &w)
 }
 
 // rich reports whether the circuit has more credit than an idle one needs.
@@ -72,6 +177,7 @@ func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again 
 	var expired error
 	var at *attachment
 	var yield wireYield
+	free := 0
 	c.update(func(s *state) {
 		if s.released {
 			return
@@ -83,9 +189,8 @@ func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again 
 			again = true
 			return
 		}
-		base := c.link.cfg.limits.Window
-		rich := c.rich(s)
-		if again = rich || s.most > base || s.window > base; !again {
+		rich, start := c.rich(s), c.link.cfg.limits.Start
+		if again = rich || s.outBooked > start || s.window > c.link.cfg.limits.Window; !again {
 			return
 		}
 		if s.out.last != s.keptLast || s.out.unacked() > 0 {
@@ -95,13 +200,15 @@ func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again 
 		if s.idle++; s.idle < idleTicks || s.at == nil || !s.at.ready {
 			return
 		}
-		c.shrink(s, &s.most, 0)
+		free = s.outBooked - max(start, s.out.cost)
+		s.most, s.outBooked = c.link.cfg.limits.Window, s.outBooked-free
 		if rich {
 			at = s.at
 			yield = wireYield{Stream: at.stream.ID(), From: s.out.credit, To: s.out.sentCost + c.link.remote.Window}
 			s.out.credit = yield.To
 		}
 	})
+	c.giveBack(0, free)
 	if expired != nil {
 		c.lose(expired)
 	}
@@ -114,16 +221,19 @@ func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again 
 // onYield takes credit back. The sender has promised to send no more than To
 // allows; if more was given meanwhile, it does not count.
 func (a *attachment) onYield(y *wireYield) (err error) {
-	c := a.c
+	c, free := a.c, 0
 	c.update(func(s *state) {
 		switch {
 		case s.at != a || y.From != s.granted:
 		case y.To > y.From || y.To < s.rcvCost:
 			err = faultf("yields credit from %d to %d, having sent %d", y.From, y.To, s.rcvCost)
 		default:
-			s.granted = y.To
-			c.shrink(s, &s.window, int(s.granted-s.took)) // what may still come stays reserved
+			var todo after
+			s.granted, s.window = y.To, c.link.cfg.limits.Window
+			s.keepIn(&todo, c.link.cfg.limits.Start) // what may still come stays booked
+			free = todo.freeIn
 		}
 	})
+	c.giveBack(free, 0)
 	return err
 }

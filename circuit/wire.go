@@ -18,6 +18,7 @@ const (
 	framePong     transport.FrameType = 0x13
 	frameResumed  transport.FrameType = 0x14
 	frameYield    transport.FrameType = 0x15
+	frameWant     transport.FrameType = 0x16
 
 	frameOpen   transport.FrameType = 0x20
 	frameAccept transport.FrameType = 0x21
@@ -52,7 +53,7 @@ const (
 	maxResumed = 1 << 20
 )
 
-//msgp:tuple wireSettings wireAck wireAcks wirePing wirePong wireResumed wireYield wireOpen wireAccept wireRefuse wireFragment wireFin
+//msgp:tuple wireSettings wireAck wireAcks wirePing wirePong wireResumed wireYield wireWant wireOpen wireAccept wireRefuse wireFragment wireFin
 //msgp:limit arrays:128 maps:64
 
 // wireSettings is the first frame on each side's control stream.
@@ -64,6 +65,12 @@ type wireSettings struct {
 	// LingerMillis is how long circuits outlive their connection; 0: they end
 	// with it. The smaller one of both sides holds.
 	LingerMillis uint64
+
+	// Bounds of a fragment besides its payload: pairs of Args, bytes of their
+	// keys and values, bytes of Err.
+	MaxArgs     uint64
+	MaxArgBytes uint64
+	MaxText     uint64
 }
 
 // wireAcks acknowledges fragments of several circuits and gives them credit.
@@ -74,7 +81,7 @@ type wireAcks struct {
 type wireAck struct {
 	Stream   uint64
 	Received uint64 // every serial up to it is in the inbox
-	Credit   uint64 // a fragment may start while those before it cost less than this in sum
+	Credit   uint64 // what all fragments up to one may cost in sum for it to be sent
 }
 
 type wirePing struct {
@@ -100,13 +107,21 @@ type wireYield struct {
 	From, To uint64
 }
 
+// wireWant says that its sender waits for credit: with the next fragment, its
+// fragments come to Next, and with all that wait to Upto. At is what they come
+// to without.
+type wireWant struct {
+	Stream         uint64
+	At, Next, Upto uint64
+}
+
 // wireOpen opens a circuit, or attaches one to another stream.
 type wireOpen struct {
 	CircuitID   [16]byte
 	Generation  uint64   // 1, 2, 3 … with each attachment; the highest counts
 	Resume      bool     // the circuit has been accepted; false: it is new, or nobody has answered yet
 	Received    uint64   // last serial received
-	Credit      uint64   // as in an ack; 0 while the circuit is new: that of the settings
+	Credit      uint64   // as in an ack; while the circuit is new: what the first fragment costs
 	FromSeed    [16]byte // the opener's peer is FromSeed.Peer(its node)
 	FromService string
 	ToPeer      [16]byte // zeros: any instance
@@ -127,6 +142,10 @@ type wireAccept struct {
 type wireRefuse struct {
 	Code   uint64
 	Reason string
+
+	// With RefusedLimit: the limit's name and value, if they are known.
+	Limit string
+	Value uint64
 }
 
 // wireFragment stands at the front of a data frame; what follows it in the

@@ -547,12 +547,14 @@ func (z wirePong) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z wireRefuse) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *wireRefuse) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 2
-	o = append(o, 0x92)
+	// array header, size 4
+	o = append(o, 0x94)
 	o = msgp.AppendUint64(o, z.Code)
 	o = msgp.AppendString(o, z.Reason)
+	o = msgp.AppendString(o, z.Limit)
+	o = msgp.AppendUint64(o, z.Value)
 	return
 }
 
@@ -564,8 +566,8 @@ func (z *wireRefuse) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 2 {
-		err = msgp.ArrayError{Wanted: 2, Got: zb0001}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
 		return
 	}
 	z.Code, bts, err = msgp.ReadUint64Bytes(bts)
@@ -578,13 +580,23 @@ func (z *wireRefuse) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "Reason")
 		return
 	}
+	z.Limit, bts, err = msgp.ReadStringBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Limit")
+		return
+	}
+	z.Value, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Value")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z wireRefuse) Msgsize() (s int) {
-	s = 1 + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Reason)
+func (z *wireRefuse) Msgsize() (s int) {
+	s = 1 + msgp.Uint64Size + msgp.StringPrefixSize + len(z.Reason) + msgp.StringPrefixSize + len(z.Limit) + msgp.Uint64Size
 	return
 }
 
@@ -653,12 +665,15 @@ func (z *wireResumed) Msgsize() (s int) {
 // MarshalMsg implements msgp.Marshaler
 func (z *wireSettings) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// array header, size 4
-	o = append(o, 0x94)
+	// array header, size 7
+	o = append(o, 0x97)
 	o = msgp.AppendUint64(o, z.Window)
 	o = msgp.AppendUint64(o, z.MaxPayload)
 	o = msgp.AppendUint64(o, z.Features)
 	o = msgp.AppendUint64(o, z.LingerMillis)
+	o = msgp.AppendUint64(o, z.MaxArgs)
+	o = msgp.AppendUint64(o, z.MaxArgBytes)
+	o = msgp.AppendUint64(o, z.MaxText)
 	return
 }
 
@@ -670,8 +685,8 @@ func (z *wireSettings) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err)
 		return
 	}
-	if zb0001 != 4 {
-		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+	if zb0001 != 7 {
+		err = msgp.ArrayError{Wanted: 7, Got: zb0001}
 		return
 	}
 	z.Window, bts, err = msgp.ReadUint64Bytes(bts)
@@ -694,12 +709,81 @@ func (z *wireSettings) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		err = msgp.WrapError(err, "LingerMillis")
 		return
 	}
+	z.MaxArgs, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "MaxArgs")
+		return
+	}
+	z.MaxArgBytes, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "MaxArgBytes")
+		return
+	}
+	z.MaxText, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "MaxText")
+		return
+	}
 	o = bts
 	return
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wireSettings) Msgsize() (s int) {
+	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *wireWant) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 4
+	o = append(o, 0x94)
+	o = msgp.AppendUint64(o, z.Stream)
+	o = msgp.AppendUint64(o, z.At)
+	o = msgp.AppendUint64(o, z.Next)
+	o = msgp.AppendUint64(o, z.Upto)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *wireWant) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 4 {
+		err = msgp.ArrayError{Wanted: 4, Got: zb0001}
+		return
+	}
+	z.Stream, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Stream")
+		return
+	}
+	z.At, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "At")
+		return
+	}
+	z.Next, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Next")
+		return
+	}
+	z.Upto, bts, err = msgp.ReadUint64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Upto")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *wireWant) Msgsize() (s int) {
 	s = 1 + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size + msgp.Uint64Size
 	return
 }

@@ -40,8 +40,10 @@ func golden() []goldenFrame {
 	}
 	const most = 1<<64 - 1
 	return []goldenFrame{
-		{"settings", frameSettings, &wireSettings{Window: 1 << 20, MaxPayload: 1 << 20, LingerMillis: 120_000}, nil},
-		{"settings_largest", frameSettings, &wireSettings{Window: most, MaxPayload: most, Features: most, LingerMillis: most}, nil},
+		{"settings", frameSettings, &wireSettings{
+			Window: 8 << 10, MaxPayload: 1 << 20, LingerMillis: 120_000, MaxArgs: 64, MaxArgBytes: 64 << 10, MaxText: 4 << 10,
+		}, nil},
+		{"settings_largest", frameSettings, &wireSettings{Window: most, MaxPayload: most, Features: most, LingerMillis: most, MaxArgs: most, MaxArgBytes: most, MaxText: most}, nil},
 		{"ack", frameAck, &wireAcks{Acks: []wireAck{{Stream: 4, Received: 32, Credit: 1<<20 + 20000}, {Stream: 9, Received: 1, Credit: 1 << 20}}}, nil},
 		{"ack_none", frameAck, &wireAcks{}, nil},
 		{"ping", framePing, &wirePing{Nonce: 1 << 61, Padding: make([]byte, pingPadding)}, nil},
@@ -49,9 +51,10 @@ func golden() []goldenFrame {
 		{"resumed", frameResumed, &wireResumed{IDs: [][16]byte{id(0x10), id(0x40)}, More: true}, nil},
 		{"resumed_none", frameResumed, &wireResumed{}, nil},
 		{"yield", frameYield, &wireYield{Stream: 4, From: 16 << 20, To: 1 << 20}, nil},
+		{"want", frameWant, &wireWant{Stream: 4, At: 8000, Next: 73_000, Upto: 1 << 20}, nil},
 		{"open", frameOpen, &wireOpen{
 			CircuitID: id(0x10), Generation: 1, FromSeed: id(0x20), FromService: "asker",
-			ToPeer: id(0x30), ToService: "echo", HasFirst: true, WaitMillis: 10_000,
+			ToPeer: id(0x30), ToService: "echo", HasFirst: true, Credit: 700, WaitMillis: 10_000,
 		}, nil},
 		{"open_any_instance", frameOpen, &wireOpen{
 			CircuitID: id(0x10), Generation: 1, FromSeed: id(0x20), FromService: "asker", ToService: "echo",
@@ -63,6 +66,9 @@ func golden() []goldenFrame {
 		{"accept", frameAccept, &wireAccept{Generation: 1, Seed: id(0x30), Credit: 1 << 20}, nil},
 		{"accept_resumed", frameAccept, &wireAccept{Generation: 3, Seed: id(0x30), Received: 299, Credit: 2 << 20}, nil},
 		{"refuse", frameRefuse, &wireRefuse{Code: uint64(RefusedUnknownService), Reason: "no such service"}, nil},
+		{"refuse_limit", frameRefuse, &wireRefuse{
+			Code: uint64(RefusedLimit), Reason: "the limit is 16384 circuits of one node", Limit: "circuits of one node", Value: 16384,
+		}, nil},
 		{"data_small", frameData, &wireFragment{Serial: 1}, bytes.Repeat([]byte{0xa5}, 64)},
 		{"data_full", frameData, &wireFragment{
 			Serial: 1 << 40, Op: -1, Subject: "subject", Part: -1 << 40, Args: map[string]string{"key": "välue"}, Err: "error",
@@ -204,7 +210,8 @@ func TestLargestFramesFitTheirLimits(t *testing.T) {
 		Serial: most, Op: -1 << 63, Part: -1 << 63, Args: args,
 		Subject: strings.Repeat("s", maxSubject), Err: strings.Repeat("e", maxErr),
 	}
-	if err := checkTexts(w.Subject, w.Err, w.Args); err != nil {
+	largest := &Fragment{FragSubject: w.Subject, Err: w.Err, Args: w.Args}
+	if err := (sizes{0, maxArgs, maxArgsTotal, maxErr}).check(largest); err != nil {
 		t.Fatalf("this is meant to be the largest: %v", err)
 	}
 	if n := len(body(w)) + 1; n > maxDataOverhead {

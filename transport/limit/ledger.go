@@ -144,21 +144,28 @@ func (g *Ledger) book(r Resource, t *tab, n int64) (used int64) {
 	return t.used[r]
 }
 
-// share is which part of what is free one call of Take gets beyond what it
-// needs: so there is always something left for the next, and the more of them
-// there are the less each has.
-const share = 4
+const (
+	// share is which part of what is free one call of Take gets beyond what it
+	// needs: so there is always something left for the next, and the more of
+	// them there are the less each has.
+	share = 4
+
+	// reserve is which part of a bound Take leaves for Acquire, so that those
+	// who grow do not keep others from beginning.
+	reserve = 8
+)
 
 // Take books at least need and at most want of a resource for a node, and
-// returns how much; 0 if there is not so much. What goes beyond need is at
-// most a quarter of what is free.
+// returns how much; 0 if there is not so much. It leaves an eighth of each
+// bound to Acquire, and what goes beyond need is at most a quarter of the rest
+// that is free.
 func (g *Ledger) Take(r Resource, node identity.NodeID, need, want int64) int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a, t := &g.all[r], g.tab(node)
-	free := a.most - a.used
+	free := a.most - a.most/reserve - a.used
 	if t != nil {
-		free = min(free, a.each-t.used[r])
+		free = min(free, a.each-a.each/reserve-t.used[r])
 	}
 	n := max(need, min(want, free/share))
 	if n <= 0 || n > free {
@@ -252,6 +259,25 @@ func (g *Ledger) Allow(r Rate, node identity.NodeID) error {
 	}
 	g.rates[r].refused++
 	return &transport.LimitError{What: r.String() + perNode, Limit: most}
+}
+
+// Pace is Allow for what can wait: it counts it also if it has to wait for
+// that long, which is a second at most.
+func (g *Ledger) Pace(r Rate, node identity.NodeID) (wait time.Duration, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	most, t := g.rates[r].most, g.tab(node)
+	if t == nil {
+		return 0, nil
+	}
+	b := &t.rates[r]
+	b.fill(float64(most), time.Now())
+	if b.left < 1-float64(most) {
+		g.rates[r].refused++
+		return 0, &transport.LimitError{What: r.String() + perNode, Limit: most}
+	}
+	b.left--
+	return time.Duration(max(0, -b.left) / float64(most) * float64(time.Second)), nil
 }
 
 func (b *bucket) take(rate float64, now time.Time) bool {

@@ -96,7 +96,7 @@ type Circuit struct {
 
 	// Start is how much memory each circuit has for certain in each direction,
 	// in bytes: what the other side may send before this side has said more.
-	// Default 8 KiB, at least 1 KiB.
+	// Default 16 KiB, at least 1 KiB.
 	Start int `json:"start"`
 
 	// Window is how much of what is under way, or unread, a circuit may keep
@@ -189,7 +189,7 @@ func (l Limits) WithDefaults() Limits {
 	within(&c.ArgBytes, mostArgBytes, 1, mostArgBytes)
 	within(&c.Text, mostText, 1, mostText)
 	within(&c.Window, 1<<20, leastStart, mostWindow)
-	within(&c.Start, min(8<<10, c.Window), leastStart, c.Window)
+	within(&c.Start, min(16<<10, c.Window), leastStart, c.Window)
 	if c.MaxWindow == 0 {
 		c.MaxWindow = min(growth*c.Window, mostWindow)
 	}

@@ -1,0 +1,73 @@
+package circuit
+
+import (
+	"ckt.local/transport/limit"
+)
+
+// bookStart books what a new circuit has for certain: what the other side may
+// send before this one has said more, and room for as much to it.
+func (l *Link) bookStart() error {
+	g, n := l.cfg.Ledger, int64(l.cfg.limits.Start)
+	if _, err := g.Acquire(limit.Inbox, l.node, n); err != nil {
+		return err
+	}
+	if _, err := g.Acquire(limit.Replay, l.node, n); err != nil {
+		g.Release(limit.Inbox, l.node, n)
+		return err
+	}
+	return nil
+}
+
+// giveBack returns memory to the account. It may wake other circuits, so it is
+// called with no mutex held.
+func (c *Circuit) giveBack(in, out int) {
+	g := c.link.cfg.Ledger
+	g.Release(limit.Inbox, c.link.node, int64(in))
+	g.Release(limit.Replay, c.link.node, int64(out))
+}
+
+// leaveQueues ends the waiting for memory of a circuit that needs none any
+// more.
+func (c *Circuit) leaveQueues() {
+	for _, w := range []*limit.Waiter{c.inWaiter, c.outWaiter} {
+		if w != nil {
+			c.link.cfg.Ledger.Leave(w)
+		}
+	}
+}
+
+// book takes need bytes, or up to want if there are so many, and returns how
+// many. Without success the circuit is looked at again once others have given
+// memory back; until then scarce stays set, and nothing is asked for.
+func (c *Circuit) book(r limit.Resource, w **limit.Waiter, scarce *bool, need, want int) int {
+	if *scarce {
+		return 0
+	}
+	g := c.link.cfg.Ledger
+	if n := g.Take(r, c.link.node, int64(need), int64(want)); n > 0 {
+		return int(n)
+	}
+	if *w == nil {
+		*w = limit.NewWaiter(r, c.link.node, func() { c.update(func(*state) { *scarce = false }) })
+	}
+	*scarce = true
+	g.Wait(*w)
+	n := g.Take(r, c.link.node, int64(need), int64(want)) // it may have come just before Wait
+	if n > 0 {
+		g.Leave(*w)
+		*scarce = false
+	}
+	return int(n)
+}
+
+func (c *Circuit) bookIn(s *state, need, want int) bool {
+	n := c.book(limit.Inbox, &c.inWaiter, &s.inScarce, need, want)
+	s.inBooked += n
+	return n > 0
+}
+
+func (c *Circuit) bookOut(s *state, need, want int) bool {
+	n := c.book(limit.Replay, &c.outWaiter, &s.outScarce, need, want)
+	s.outBooked += n
+	return n > 0
+}
