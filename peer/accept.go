@@ -5,7 +5,9 @@ import (
 	"errors"
 
 	"ckt.local/circuit"
+	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // An acceptor is a node as its links know it.
@@ -20,25 +22,36 @@ func (n acceptor) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (cir
 	if n.ctx.Err() != nil {
 		return circuit.Acceptance{}, refuse(circuit.RefusedShutdown, "")
 	}
-	if err := identity.ValidServiceName(req.ToService); err != nil {
-		return circuit.Acceptance{}, refuse(circuit.RefusedBadRequest, "no service can have this name")
+	r := n.request(req.Link, ActionOpen, req.ToService)
+	p, err := n.takerOf(&r, req)
+	if p != n.service {
+		d := decisionOf(r, "open", err)
+		if req.ToService == nodeService {
+			d.action, d.service = "connect", nodeService
+		}
+		d.circuit = req.CircuitID.String()
+		if p != nil {
+			d.peer = p.PeerID()
+		}
+		n.audit.record(d)
 	}
-	l := &link{Link: req.Link} // to know where requests of the circuit come from
-	p, err := n.takerOf(l, req)
 	if err != nil {
 		return circuit.Acceptance{}, err
 	}
+	l := &link{Link: req.Link} // to know where requests of the circuit come from
 	return circuit.Acceptance{PeerID: p.id, Seed: p.seed, Owner: owner{p, l}, Deliver: p.deliver}, nil
 }
 
 // takerOf returns the peer that takes a circuit, or a refusal.
-func (n *Node) takerOf(l *link, req circuit.OpenRequest) (*LocalPeer, error) {
-	r := Request{Node: l.RemoteNodeID(), From: l.from(), Action: ActionOpen, Service: req.ToService}
+func (n *Node) takerOf(r *Request, req circuit.OpenRequest) (*LocalPeer, error) {
+	if err := n.checkName(req.ToService); err != nil {
+		return nil, err
+	}
 	if req.ToService == nodeService {
 		r.Action, r.Service = ActionConnect, ""
 	}
-	if n.authorize(r) != nil {
-		return nil, refuse(circuit.RefusedUnauthorized, "")
+	if err := n.authorize(r); err != nil {
+		return nil, refuseAs(err)
 	}
 	if !req.ToPeerID.IsZero() {
 		if p, ok := n.roster.find(req.ToPeerID, req.ToService); ok {
@@ -52,25 +65,52 @@ func (n *Node) takerOf(l *link, req circuit.OpenRequest) (*LocalPeer, error) {
 	if !n.roster.knows(req.ToService) {
 		return nil, refuse(circuit.RefusedUnknownService, "")
 	}
-	return n.startFor(r, n.roster.anyOrStart)
+	return n.startFor(*r, n.roster.anyOrStart)
+}
+
+// checkName refuses a name of a service that another node asks for.
+func (n *Node) checkName(service string) error {
+	if err := identity.ValidServiceName(service); err != nil {
+		return refuse(circuit.RefusedBadRequest, "no service can have this name")
+	}
+	if most := n.ledger.Limits().Peer.Name; len(service) > most && service != nodeService {
+		return refuseLimit(&transport.LimitError{What: "service name bytes", Size: int64(len(service)), Limit: int64(most)})
+	}
+	return nil
 }
 
 // startFor starts a peer for another node, if that is allowed; the error is a
 // refusal. The peer belongs to this node and lives on when the asker leaves.
 func (n *Node) startFor(r Request, start func(starter) (*LocalPeer, error)) (*LocalPeer, error) {
-	r.Action = ActionStart
-	if n.authorize(r) != nil {
-		return nil, refuse(circuit.RefusedUnauthorized, "")
+	r.Action, r.Circuits = ActionStart, 0
+	p, err := n.startAllowed(&r, start)
+	d := decisionOf(r, "start", err)
+	if p != nil {
+		d.peer = p.PeerID()
 	}
-	p, err := start(starter{node: n, ctx: n.ctx, service: r.Service, by: r.Node})
+	n.audit.record(d)
+	return p, err
+}
+
+// startAllowed counts under the key that was proved: an older one must not be
+// used twice.
+func (n *Node) startAllowed(r *Request, start func(starter) (*LocalPeer, error)) (*LocalPeer, error) {
+	if !r.self {
+		if err := n.ledger.Allow(limit.Starts, r.Key); err != nil {
+			return nil, refuseAs(err)
+		}
+	}
+	if err := n.authorize(r); err != nil {
+		return nil, refuseAs(err)
+	}
+	p, err := start(starter{node: n, ctx: n.ctx, service: r.Service, by: r.Key, counted: !r.self})
 	if err == nil {
 		return p, nil
 	}
-	n.log.Info("did not start a peer", "request", r, "err", err)
-	if limit, ok := errors.AsType[*limitError](err); ok {
-		return nil, refuse(circuit.RefusedLimit, "%d peers that the asking node has started are running on the other: stop some, or raise the limit there", limit.limit)
-	}
+	n.log.Info("did not start a peer", "request", *r, "err", err)
 	switch {
+	case limitOf(err) != nil:
+		return nil, refuseAs(err)
 	case errors.Is(err, ErrUnknownService):
 		return nil, refuse(circuit.RefusedUnknownService, "")
 	case errors.Is(err, ErrNodeClosed):

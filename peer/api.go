@@ -3,6 +3,8 @@ package peer
 import (
 	"context"
 	"time"
+
+	"ckt.local/transport/limit"
 )
 
 // An API registers services on its node, starts peers here and elsewhere, and
@@ -36,15 +38,16 @@ func (a *API) StartLocalPeer(ctx context.Context, name string) (*LocalPeer, erro
 // StartRemotePeer starts a peer of the named service on another node, a new
 // one at each call, and returns its URL and peer ID. The peer belongs to the
 // node it runs on: it lives on when this one leaves, until
-// [API.StopRemotePeer] or its own end. Once Config.Limits.Peer.StartedPerNode of the other
-// node have been started by this one and run, the answer is a refusal with
-// [circuit.RefusedLimit].
+// [API.StopRemotePeer] or its own end. Where the other node's limits are
+// reached, on peers that this one has started and that run, on all that others
+// have, or on starts in a second, the answer is a refusal with
+// [circuit.RefusedLimit] that wraps a [transport.LimitError].
 //
 // While the node cannot be reached, it is tried again until waitUpTo is over;
 // then the error is [transport.ErrUnreachable]. Any answer, a refusal too, is
 // final. 0 is 10 s, negative waits as long as ctx lets it.
 func (a *API) StartRemotePeer(ctx context.Context, name, remoteAddr string, waitUpTo time.Duration) (peerURL, peerID string, err error) {
-	t, err := parseTarget(remoteAddr)
+	t, err := a.n.parseTarget(remoteAddr)
 	if err != nil {
 		return "", "", err
 	}
@@ -77,7 +80,7 @@ func (a *API) StartRemotePeer(ctx context.Context, name, remoteAddr string, wait
 // that names no peer is a [URLError]. If ctx has no deadline it takes at most
 // 10 s.
 func (a *API) StopRemotePeer(ctx context.Context, peerURL string) error {
-	u, err := ParseURL(peerURL)
+	u, err := a.n.parseURL(peerURL)
 	switch {
 	case err != nil:
 		return err
@@ -99,7 +102,7 @@ func (a *API) StopRemotePeer(ctx context.Context, peerURL string) error {
 // circuits, but for those of its own service. If ctx has no deadline it takes
 // at most 10 s.
 func (a *API) List(ctx context.Context, remoteAddr string) (Listing, error) {
-	t, err := parseTarget(remoteAddr)
+	t, err := a.n.parseTarget(remoteAddr)
 	if err != nil {
 		return Listing{}, err
 	}
@@ -112,12 +115,29 @@ func (a *API) List(ctx context.Context, remoteAddr string) (Listing, error) {
 	return a.n.askList(ctx, l)
 }
 
+// Limits returns what others use of another node, against its limits, as
+// [Node.Limits] does there. Who may list a node may see that. If ctx has no
+// deadline it takes at most 10 s.
+func (a *API) Limits(ctx context.Context, remoteAddr string) ([]limit.Use, error) {
+	t, err := a.n.parseTarget(remoteAddr)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := a.n.withDeadline(ctx)
+	defer cancel()
+	l, err := a.n.reach(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return a.n.askLimits(ctx, l)
+}
+
 // Ping makes n round trips to another node over one circuit, one after the
 // other without pause, and calls each with the time that each took. n below 1
 // only connects. If ctx has no deadline, connecting and each round trip may
 // take 10 s.
 func (a *API) Ping(ctx context.Context, remoteAddr string, n int, each func(rtt time.Duration)) error {
-	t, err := parseTarget(remoteAddr)
+	t, err := a.n.parseTarget(remoteAddr)
 	if err != nil {
 		return err
 	}

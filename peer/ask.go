@@ -127,16 +127,29 @@ func check(c *circuit.Circuit, f *circuit.Fragment, op int, service string) (*ci
 			return nil, fmt.Errorf("peer: %v refuses without a code", c.RemoteNodeID())
 		}
 		reason := f.Args[argReason]
-		return nil, &circuit.RefusedError{
+		refused := &circuit.RefusedError{
 			Code:    circuit.RefuseCode(code),
 			Reason:  reason[:min(len(reason), maxReason)],
 			Node:    c.RemoteNodeID(),
 			Service: service,
 		}
+		if l := remoteLimit(refused.Code, f.Args); l != nil {
+			return nil, fmt.Errorf("%w: %w", refused, l)
+		}
+		return nil, refused
 	case f.FragOp != op:
 		return nil, fmt.Errorf("peer: %v answers with an operation %d", c.RemoteNodeID(), f.FragOp)
 	}
 	return f, nil
+}
+
+// remoteLimit is the limit in a refusal; nil: none.
+func remoteLimit(code circuit.RefuseCode, args map[string]string) *transport.LimitError {
+	value, err := strconv.ParseUint(args[argValue], 10, 64)
+	if code != circuit.RefusedLimit || err != nil {
+		return nil
+	}
+	return transport.RemoteLimit(args[argLimit], value)
 }
 
 // read returns the next fragment of c, or why there is none.

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"ckt.local/circuit"
+	"ckt.local/transport"
+	"ckt.local/transport/identity"
 )
 
 // Errors of this side. What another node said is a [circuit.RefusedError], a
@@ -38,13 +40,29 @@ var (
 type URLError struct {
 	URL    string // the first 200 bytes at most
 	Reason string
+	Limit  *transport.LimitError // the limit that it is over; nil: none
 }
 
 // Error quotes the text.
 func (e *URLError) Error() string { return fmt.Sprintf("peer: bad address %q: %s", e.URL, e.Reason) }
 
+// Unwrap returns the limit, if there is one.
+func (e *URLError) Unwrap() error {
+	if e.Limit == nil {
+		return nil
+	}
+	return e.Limit
+}
+
 func urlError(s, format string, args ...any) *URLError {
 	return &URLError{URL: s[:min(len(s), 200)], Reason: fmt.Sprintf(format, args...)}
+}
+
+// tooLong is the error for a text that is longer than most bytes.
+func tooLong(s string, most int) *URLError {
+	e := urlError(s, "longer than %d bytes, which is the limit here", most)
+	e.Limit = &transport.LimitError{What: "url bytes", Size: int64(len(s)), Limit: int64(most)}
+	return e
 }
 
 // A PanicError is how a peer ended whose service function panicked, or called
@@ -78,4 +96,67 @@ func (e *StopError) Error() string {
 // refuse is this node's no to another node's request.
 func refuse(code circuit.RefuseCode, format string, args ...any) error {
 	return &circuit.Refusal{Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+// A reasoned refusal has a reason that stays on this node.
+type reasoned struct {
+	*circuit.Refusal
+	why error
+}
+
+// Unwrap makes both known to package errors.
+func (e *reasoned) Unwrap() []error { return []error{e.Refusal, e.why} }
+
+// whyNot is the text of a refusal for this node's own eyes.
+func whyNot(err error) string {
+	if e, ok := errors.AsType[*reasoned](err); ok {
+		return e.why.Error()
+	}
+	if e, ok := errors.AsType[*circuit.Refusal](err); ok {
+		return strings.TrimSuffix(fmt.Sprintf("%v: %s", e.Code, e.Reason), ": ")
+	}
+	return err.Error()
+}
+
+// refuseLimit is this node's no to a request that is over a limit of it.
+func refuseLimit(err *transport.LimitError) error {
+	reason := fmt.Sprintf("the limit is %d %s: %s", err.Limit, err.What, remedy(err.What))
+	return &reasoned{&circuit.Refusal{Code: circuit.RefusedLimit, Reason: reason}, err}
+}
+
+// remedy says what can be done about a limit that is reached, at the side that
+// is refused.
+func remedy(what string) string {
+	switch {
+	case strings.Contains(what, "per second"):
+		return "ask less often, or have the limit raised there"
+	case strings.Contains(what, "started peers"):
+		return "stop some that are running, or have the limit raised there"
+	case strings.Contains(what, "circuits"):
+		return "close some, or have the limit raised there"
+	case strings.Contains(what, "bytes"):
+		return "use a shorter one, or have the limit raised there"
+	}
+	return "use less, or have the limit raised there"
+}
+
+// limitOf returns the limit that an error speaks of as one of this side; nil:
+// none.
+func limitOf(err error) *transport.LimitError {
+	if e, ok := errors.AsType[*transport.LimitError](err); ok {
+		return &transport.LimitError{What: e.What, Size: e.Size, Limit: e.Limit}
+	}
+	if q, ok := errors.AsType[*identity.QuotaError](err); ok {
+		return &transport.LimitError{What: q.What, Limit: q.Limit}
+	}
+	return nil
+}
+
+// refuseAs is what a node is told that authorize refuses: a limit, or no more
+// than that it may not.
+func refuseAs(err error) error {
+	if e := limitOf(err); e != nil {
+		return refuseLimit(e)
+	}
+	return &reasoned{&circuit.Refusal{Code: circuit.RefusedUnauthorized}, err}
 }

@@ -22,6 +22,7 @@ type LocalPeer struct {
 	seed, id  circuit.ID // the ID is the seed's, at the node
 	service   string
 	startedBy identity.NodeID // zero: this node itself
+	counted   bool            // in the ledger, under startedBy, until the service has returned
 	started   time.Time
 
 	life        context.Context // what the peer was started with
@@ -221,7 +222,7 @@ func (p *LocalPeer) OpenCircuitCount() int {
 // it cannot be reached, and the other errors of [Node.Connect]; the cause of
 // this peer's Context if that has ended.
 func (p *LocalPeer) NewCircuitToPeerURL(peerURL string, first *circuit.Fragment, errWriteDur time.Duration) (*circuit.Circuit, context.Context, error) {
-	u, err := ParseURL(peerURL)
+	u, err := p.node.parseURL(peerURL)
 	switch {
 	case err != nil:
 		return nil, nil, err

@@ -40,6 +40,8 @@ type Node struct {
 	wg     sync.WaitGroup // all goroutines but those of services
 
 	ledger  *limit.Ledger
+	audit   *auditor // nil: none
+	bare    bareDials
 	hub     *circuit.Hub
 	links   links
 	roster  roster
@@ -61,6 +63,9 @@ func NewNode(cfg Config) (*Node, error) {
 			return nil, closeSocket(cfg, fmt.Errorf("peer: %w", err))
 		}
 	}
+	if err := cfg.check(key.ID(), time.Now()); err != nil {
+		return nil, closeSocket(cfg, fmt.Errorf("peer: %w", err))
+	}
 	if cfg.PacketConn == nil {
 		conn, err := net.ListenPacket("udp", cfg.ListenAddr)
 		if err != nil {
@@ -78,7 +83,7 @@ func NewNode(cfg Config) (*Node, error) {
 	}
 	n.PeerAPI = &API{n}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
-	n.ledger = limit.NewLedger(cfg.Limits)
+	n.ledger, n.audit = limit.NewLedger(cfg.Limits), newAuditor(cfg.Audit)
 	cfg.Circuit.Ledger = n.ledger
 	n.hub = circuit.NewHub(acceptor{n}, cfg.Circuit)
 	n.links.init()
@@ -91,6 +96,9 @@ func NewNode(cfg Config) (*Node, error) {
 		panic("peer: the node's own service does not start: " + err.Error()) // an empty roster takes it
 	}
 	n.wg.Go(n.acceptConns)
+	if cfg.Revoked != nil {
+		n.wg.Go(n.endRevoked)
+	}
 	return n, nil
 }
 
@@ -113,16 +121,40 @@ func newNonce() uint64 {
 
 // wire is the configuration of the node's endpoint.
 func (n *Node) wire() quic.Config {
-	return quic.Config{
-		Conn:      n.cfg.PacketConn,
-		Key:       n.key,
-		BootNonce: n.nonce,
-		Logger:    n.log,
-		Ledger:    n.ledger,
-		Authorize: func(key ed25519.PublicKey, addr net.Addr) error {
-			return n.authorize(Request{Node: identity.NodeIDOf(key), From: addrPort(addr), Action: ActionConnect})
-		},
+	cfg := quic.Config{
+		Conn:          n.cfg.PacketConn,
+		Key:           n.key,
+		BootNonce:     n.nonce,
+		Logger:        n.log,
+		Ledger:        n.ledger,
+		PreSharedKeys: n.cfg.PreSharedKeys,
+		Rotation:      n.cfg.Rotation,
+		Authorize:     n.mayConnect,
 	}
+	if n.cfg.Revoked != nil {
+		cfg.Revoked = func(key ed25519.PublicKey) error {
+			id := identity.NodeIDOf(key)
+			err := n.revoked(id)
+			if err != nil {
+				n.audit.record(decisionOf(Request{Node: id, Key: id}, "revoked", err))
+			}
+			return err
+		}
+	}
+	return cfg
+}
+
+// mayConnect decides about a key that wants to connect, or that was found at an
+// address which was dialled without one. An inbound connection that is allowed
+// is recorded once it is there; a dial has its own record.
+func (n *Node) mayConnect(key ed25519.PublicKey, addr net.Addr) error {
+	id := identity.NodeIDOf(key)
+	r := Request{Node: id, Key: id, From: addrPort(addr), Action: ActionConnect}
+	err := n.authorize(&r)
+	if err != nil && !n.bare.has(r.From) {
+		n.audit.record(decisionOf(r, "connect", err))
+	}
+	return err
 }
 
 // NewServer is [NewNode]: a server is a node that others dial.
@@ -165,10 +197,12 @@ func (n *Node) RemoteAddr() string { return n.remote }
 //
 // Errors: [URLError]; [ErrNotConnected] for a node ID without an address;
 // [transport.ErrUnreachable]; [transport.RemoteError] with CodeRefused if the
-// other side does not allow this node's key; [transport.WrongKeyError] if
-// another node than the one in the URL answers; [transport.UnauthorizedError]
-// if the node at a bare host:port is one that the policy here does not allow
-// to connect.
+// other side does not allow this node's key, and with CodePSK if only one side
+// has a pre-shared key; [transport.WrongKeyError] if another node than the one
+// in the URL answers; [trust.ChangedKeyError] if another one than the one that
+// is known answers at a bare host:port; [transport.UnauthorizedError] if the
+// node at a bare host:port is one that the policy here does not allow to
+// connect, or any is one whose key is revoked.
 func (n *Node) Connect(ctx context.Context, addr string) (identity.NodeID, error) {
 	l, err := n.connect(ctx, addr)
 	if err != nil {
@@ -178,7 +212,7 @@ func (n *Node) Connect(ctx context.Context, addr string) (identity.NodeID, error
 }
 
 func (n *Node) connect(ctx context.Context, addr string) (*link, error) {
-	t, err := parseTarget(addr)
+	t, err := n.parseTarget(addr)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"ckt.local/circuit"
-	"ckt.local/transport/identity"
 )
 
 // nodeService is the service that every node runs one peer of. Others open
@@ -19,13 +18,14 @@ import (
 const nodeService = libraryPrefix + "node"
 
 const (
-	opRefused  = 1 + iota // answer: argCode, argReason
+	opRefused  = 1 + iota // answer: argCode, argReason; with RefusedLimit argLimit, argValue
 	opPing                // answered with the same FragPart
 	opStart               // argService; answer: argPeer
 	opList                // answered by any number of opListPage, then opList
 	opListPage            // Payload: a wirePage
 	opAddr                // answer: argAddr
 	opStop                // argPeer
+	opLimits              // answer: Payload, a wireLimits
 )
 
 const (
@@ -34,6 +34,8 @@ const (
 	argAddr    = "addr"
 	argCode    = "code"
 	argReason  = "reason"
+	argLimit   = "limit"
+	argValue   = "value"
 )
 
 func (n *Node) startNodeService() (*LocalPeer, error) {
@@ -75,7 +77,7 @@ func (n *Node) serveRequests(ctx context.Context, p *LocalPeer, c *circuit.Circu
 
 // serveRequest answers f. Its error is that of sending the answer.
 func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f *circuit.Fragment) error {
-	r := Request{Node: c.RemoteNodeID(), From: l.from(), Action: ActionConnect}
+	r := n.request(l.Link, ActionConnect, "")
 	reply := &circuit.Fragment{FragOp: f.FragOp, FragPart: f.FragPart}
 	var err error
 	switch f.FragOp {
@@ -89,9 +91,12 @@ func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f 
 	case opStop:
 		err = n.serveStop(r, f.Args[argPeer])
 	case opList:
-		r.Action = ActionList
-		if err = n.recheck(r); err == nil {
+		if err = n.mayList(r); err == nil {
 			reply.Payload, err = n.sendPages(ctx, c)
+		}
+	case opLimits:
+		if err = n.mayList(r); err == nil {
+			reply.Payload, err = limitsOut(n.Limits())
 		}
 	default:
 		err = refuse(circuit.RefusedBadRequest, "unknown operation %d", f.FragOp)
@@ -103,19 +108,33 @@ func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f 
 	return c.Send(ctx, reply)
 }
 
-// recheck asks the policy about a request other than opening and starting.
+// recheck asks the policy about a request that needs no more than to be
+// connected, and of which nobody wants to read a record where it is allowed.
 func (n *Node) recheck(r Request) error {
-	if n.authorize(r) != nil {
-		return refuse(circuit.RefusedUnauthorized, "")
+	err := n.authorize(&r)
+	if err == nil {
+		return nil
+	}
+	n.audit.record(decisionOf(r, "connect", err))
+	return refuseAs(err)
+}
+
+func (n *Node) mayList(r Request) error {
+	r.Action = ActionList
+	err := n.authorize(&r)
+	n.audit.record(decisionOf(r, "list", err))
+	if err != nil {
+		return refuseAs(err)
 	}
 	return nil
 }
 
 func (n *Node) serveStart(r Request, service string) (map[string]string, error) {
-	if err := identity.ValidServiceName(service); err != nil {
-		return nil, refuse(circuit.RefusedBadRequest, "no service can have this name")
-	}
 	r.Service = service
+	if err := n.checkName(service); err != nil {
+		n.audit.record(decisionOf(r, "start", err))
+		return nil, err
+	}
 	p, err := n.startFor(r, n.roster.start)
 	if err != nil {
 		return nil, err
@@ -124,29 +143,46 @@ func (n *Node) serveStart(r Request, service string) (map[string]string, error) 
 }
 
 // serveStop ends a peer for the node that has started it, or for one with this
-// node's key. Others learn no more than an opening of a circuit would tell
-// them: that there is such a peer, if they may open its service.
+// node's key.
 func (n *Node) serveStop(r Request, peerID string) error {
-	if err := n.recheck(r); err != nil {
+	p, err := n.stoppable(&r, peerID)
+	d := decisionOf(r, "stop", err)
+	d.peer = clip(peerID)
+	if p != nil {
+		d.service = p.service
+	}
+	n.audit.record(d)
+	if err != nil {
 		return err
+	}
+	p.Close()
+	return nil
+}
+
+// stoppable returns the peer that r may stop, or a refusal. Others learn no
+// more than an opening of a circuit would tell them: that there is such a
+// peer, if they may open its service.
+func (n *Node) stoppable(r *Request, peerID string) (*LocalPeer, error) {
+	if err := n.authorize(r); err != nil {
+		return nil, refuseAs(err)
 	}
 	id, err := circuit.ParseID(peerID)
 	if err != nil || id.IsZero() {
-		return refuse(circuit.RefusedBadRequest, "no peer can have this ID")
+		return nil, refuse(circuit.RefusedBadRequest, "no peer can have this ID")
 	}
 	p, ok := n.roster.byID(id)
 	if !ok || p == n.service {
-		return refuse(circuit.RefusedUnknownPeer, "")
+		return nil, refuse(circuit.RefusedUnknownPeer, "")
 	}
-	if r.Node == n.ID() || r.Node == p.startedBy {
-		p.Close()
-		return nil
+	if r.self || r.is(n.ID()) || r.is(p.startedBy) {
+		return p, nil
 	}
-	r.Action, r.Service = ActionOpen, p.service
-	if n.authorize(r) != nil {
-		return refuse(circuit.RefusedUnknownPeer, "")
+	open := *r
+	open.Action, open.Service = ActionOpen, p.service
+	if n.authorize(&open) != nil {
+		return nil, refuse(circuit.RefusedUnknownPeer, "")
 	}
-	return refuse(circuit.RefusedUnauthorized, "")
+	return nil, refuse(circuit.RefusedUnauthorized, "")
 }
 
 // refusal is the answer that carries a no, as a circuit's opening would.
@@ -155,8 +191,13 @@ func refusal(err error) *circuit.Fragment {
 	if r, ok := errors.AsType[*circuit.Refusal](err); ok {
 		told = r
 	}
-	return &circuit.Fragment{FragOp: opRefused, Args: map[string]string{
+	args := map[string]string{
 		argCode:   strconv.FormatUint(uint64(told.Code), 10),
 		argReason: told.Reason,
-	}}
+	}
+	if l := limitOf(err); l != nil && told.Code == circuit.RefusedLimit {
+		args[argLimit] = l.What
+		args[argValue] = strconv.FormatInt(l.Limit, 10)
+	}
+	return &circuit.Fragment{FragOp: opRefused, Args: args}
 }

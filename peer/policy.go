@@ -9,13 +9,20 @@ import (
 	"sync"
 	"time"
 
+	"ckt.local/circuit"
+	"ckt.local/transport"
 	"ckt.local/transport/identity"
 )
 
 // A Policy decides whether another node may do what it asks for. nil allows;
 // the text of an error is logged on this node and never sent. It is called
 // for each request, from any goroutine, and should not block: a connection's
-// openings may wait for it.
+// openings may wait for it. A panic of it refuses.
+//
+// It is asked when a connection is accepted, a circuit opened, a peer started
+// and the node listed, and by services of the library about what they offer.
+// An error that wraps a [transport.LimitError] is told to the other side as
+// that limit and not as a want of permission.
 //
 // What has been allowed stays: taking a key off a list refuses its next
 // request, and leaves the connection and the circuits it has.
@@ -36,13 +43,19 @@ type Request struct {
 	// this one included.
 	Circuits int
 
-	log *slog.Logger // of the node that asks the policy, for a policy of this package
+	old  identity.NodeID // the key whose place Key takes just now; zero: none
+	self bool            // this node asks itself
+	log  *slog.Logger    // of the node that asks the policy, for a policy of this package
 }
+
+// is tells whether the node that asks is the one with that key, or stands in
+// for it.
+func (r *Request) is(id identity.NodeID) bool { return !id.IsZero() && (r.Key == id || r.old == id) }
 
 // LogValue keeps the parts apart in a log.
 func (r Request) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("node", r.Node.String()), slog.String("from", r.From.String()),
-		slog.String("action", r.Action.String()), slog.String("service", r.Service))
+		slog.String("action", r.Action.String()), slog.String("service", clip(r.Service)))
 }
 
 // An Action is a kind of [Request].
@@ -93,8 +106,9 @@ func AllowNodes(ids ...identity.NodeID) Policy {
 // AllowFile returns a [Policy] that goes by the authorized_peers file at path
 // (see [identity.ParseAuthorizedPeers]) as it is at each request; the file may
 // appear, change or go at any time. An entry with services="…" allows opening
-// and starting those; listing needs an entry without services, or one with
-// "ckt.node" among them. Connecting needs any entry that is valid just then.
+// and starting those, one with start="…" starting only those; listing needs an
+// entry without services, or one with "ckt.node" among them. Connecting needs
+// any entry that is valid just then.
 //
 // A file that cannot be used allows nobody anything.
 func AllowFile(path string) Policy {
@@ -133,14 +147,80 @@ func AllowFile(path string) Policy {
 	}
 }
 
-// authorize asks the policy. Its error is for this side only.
-func (n *Node) authorize(r Request) error {
-	if r.Node == n.ID() {
+// AllowAny returns a [Policy] that allows what one of these allows, asked in
+// this order; without any it allows nothing. Where none does, a limit that one
+// of them has found reached goes before what the others say.
+func AllowAny(policies ...Policy) Policy {
+	policies = slices.Clone(policies)
+	return func(r Request) error {
+		no := errNotListed
+		for _, allow := range policies {
+			err := allow(r)
+			if err == nil {
+				return nil
+			}
+			if limitOf(no) == nil {
+				no = err
+			}
+		}
+		return no
+	}
+}
+
+// request is what the node at the other end of a link asks for, before its
+// policy has been asked.
+func (n *Node) request(l *circuit.Link, a Action, service string) Request {
+	info := l.Info()
+	r := Request{
+		Node: l.RemoteNodeID(), Key: l.RemoteNodeID(), From: addrPort(info.RemoteAddr), Action: a, Service: service,
+		self: l.RemoteNodeID() == n.ID() && info.BootNonce == n.nonce,
+	}
+	r.old = oldKey(info)
+	return r
+}
+
+// oldKey is the older key whose place the other side's takes; zero: none.
+func oldKey(info transport.ConnInfo) identity.NodeID {
+	if info.OldKey == nil || !time.Now().Before(info.OldUntil) {
+		return identity.NodeID{}
+	}
+	return identity.NodeIDOf(info.OldKey)
+}
+
+// authorize decides about a request, and makes r.Node the key in whose name it
+// is allowed. Its error is for this side only.
+func (n *Node) authorize(r *Request) error {
+	if r.self {
 		return nil
 	}
-	err := n.askPolicy(r)
+	err := n.mayAs(r)
 	if err != nil {
-		n.log.Info("refused", "request", r, "err", err)
+		n.log.Info("refused", "request", *r, "err", err)
+	}
+	return err
+}
+
+func (n *Node) mayAs(r *Request) error {
+	if err := n.revoked(r.Key, r.old); err != nil {
+		return err
+	}
+	if r.is(n.ID()) {
+		r.Node = n.ID()
+		return nil
+	}
+	err := n.askPolicy(*r)
+	if err == nil || r.old.IsZero() {
+		return err
+	}
+	old := *r
+	old.Node = r.old
+	oldErr := n.askPolicy(old)
+	switch {
+	case oldErr == nil:
+		r.Node = r.old
+		return nil
+	case limitOf(err) == nil && limitOf(oldErr) != nil:
+		return oldErr
 	}
 	return err
 }

@@ -18,10 +18,13 @@ import (
 //
 // A node that has come here by itself is dialled only as long as it may come.
 func (n *Node) redial(ctx context.Context, l *link) error {
-	if !l.ours {
-		if err := n.authorize(Request{Node: l.RemoteNodeID(), From: l.from(), Action: ActionConnect}); err != nil {
-			return fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
-		}
+	r := n.request(l.Link, ActionConnect, "")
+	err := n.revoked(r.Key, r.old)
+	if err == nil && !l.ours {
+		err = n.authorize(&r)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

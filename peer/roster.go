@@ -11,6 +11,7 @@ import (
 
 	"ckt.local/circuit"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // libraryPrefix is of service names that only the library uses.
@@ -19,20 +20,12 @@ const libraryPrefix = "ckt."
 // A roster knows the services and the peers of a node. Its methods decide at
 // once and never wait.
 type roster struct {
-	mu        sync.Mutex // guards all of it
-	closed    bool
-	services  map[string]PeerServiceFunc
-	running   map[string][]*LocalPeer // by service, in the order of their start; those that others may reach
-	peers     map[circuit.ID]*LocalPeer
-	alive     map[*LocalPeer]struct{} // those whose service function has not returned
-	startedBy map[identity.NodeID]int // of alive
-}
-
-// A limitError says that a node has started too many peers here.
-type limitError struct{ limit int }
-
-func (e *limitError) Error() string {
-	return fmt.Sprintf("peer: %d peers of that node are running here, which is the limit", e.limit)
+	mu       sync.Mutex // guards all of it
+	closed   bool
+	services map[string]PeerServiceFunc
+	running  map[string][]*LocalPeer // by service, in the order of their start; those that others may reach
+	peers    map[circuit.ID]*LocalPeer
+	alive    map[*LocalPeer]struct{} // those whose service function has not returned
 }
 
 func (r *roster) init() {
@@ -40,7 +33,6 @@ func (r *roster) init() {
 	r.running = make(map[string][]*LocalPeer)
 	r.peers = make(map[circuit.ID]*LocalPeer)
 	r.alive = make(map[*LocalPeer]struct{})
-	r.startedBy = make(map[identity.NodeID]int)
 }
 
 func (r *roster) register(name string, f PeerServiceFunc) error {
@@ -68,6 +60,7 @@ type starter struct {
 	ctx     context.Context // the peer's life
 	service string
 	by      identity.NodeID // zero: this node
+	counted bool            // against the limits on what others start
 }
 
 // start starts a peer of a registered service.
@@ -82,10 +75,17 @@ func (r *roster) startLocked(s starter) (*LocalPeer, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %.80q", ErrUnknownService, s.service)
 	}
-	if limit := s.node.ledger.Limits().Peer.StartedPerNode; !s.by.IsZero() && r.startedBy[s.by] >= limit {
-		return nil, &limitError{limit}
+	if !s.counted {
+		return r.launch(s, f)
 	}
-	return r.launch(s, f)
+	if _, err := s.node.ledger.Acquire(limit.Peers, s.by, 1); err != nil {
+		return nil, err
+	}
+	p, err := r.launch(s, f)
+	if err != nil {
+		s.node.ledger.Release(limit.Peers, s.by, 1)
+	}
+	return p, err
 }
 
 // launch starts a peer that runs f.
@@ -95,7 +95,7 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 	}
 	seed := circuit.NewID()
 	p := &LocalPeer{
-		node: s.node, seed: seed, id: seed.Peer(s.node.ID()), service: s.service, startedBy: s.by, started: time.Now(),
+		node: s.node, seed: seed, id: seed.Peer(s.node.ID()), service: s.service, startedBy: s.by, counted: s.counted, started: time.Now(),
 		newCircuits: make(chan *circuit.Circuit, newCircuitQueue),
 		done:        make(chan struct{}),
 		circuits:    make(map[*circuit.Circuit]*link),
@@ -105,9 +105,6 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 	r.peers[p.id] = p
 	r.running[p.service] = append(r.running[p.service], p)
 	r.alive[p] = struct{}{}
-	if !s.by.IsZero() {
-		r.startedBy[s.by]++
-	}
 	p.watch()
 	go p.run(f)
 	return p, nil
@@ -176,14 +173,24 @@ func (r *roster) remove(p *LocalPeer) {
 // returned forgets a peer whose service function has returned.
 func (r *roster) returned(p *LocalPeer) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	delete(r.alive, p)
-	if p.startedBy.IsZero() {
-		return
+	r.mu.Unlock()
+	if p.counted {
+		p.node.ledger.Release(limit.Peers, p.startedBy, 1)
 	}
-	if r.startedBy[p.startedBy]--; r.startedBy[p.startedBy] == 0 {
-		delete(r.startedBy, p.startedBy)
+}
+
+// count returns how many peers are running, the node's own service left out.
+func (r *roster) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for service, ps := range r.running {
+		if service != nodeService {
+			n += len(ps)
+		}
 	}
+	return n
 }
 
 // close starts no more peers, and returns those whose service functions have

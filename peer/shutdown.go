@@ -56,6 +56,7 @@ func (n *Node) shutdown(ctx context.Context) error {
 	}
 	errs = append(errs, awaitServices(ctx, peers))
 	n.wg.Wait()
+	n.audit.close()
 	return errors.Join(errs...)
 }
 

@@ -57,7 +57,7 @@ func TestStoppingMakesRoom(t *testing.T) {
 	}
 	_, err := start()
 	refused := wantRefused(t, err, circuit.RefusedLimit)
-	const reason = "2 peers that the asking node has started are running on the other: stop some, or raise the limit there"
+	const reason = "the limit is 2 started peers of one node: stop some that are running, or have the limit raised there"
 	if refused.Reason != reason {
 		t.Errorf("reason: %s", refused.Reason)
 	}

@@ -40,7 +40,7 @@ type URL struct {
 func ParseURL(s string) (URL, error) {
 	var u URL
 	if len(s) > maxURL {
-		return URL{}, urlError(s, "longer than %d bytes", maxURL)
+		return URL{}, tooLong(s, maxURL)
 	}
 	rest, ok := strings.CutPrefix(s, urlScheme)
 	if !ok {
@@ -143,11 +143,27 @@ func (u URL) target(text string) target {
 	return target{text: text, node: u.Node, addr: u.Addr, peer: u.PeerID}
 }
 
+// parseURL is ParseURL within this node's limit.
+func (n *Node) parseURL(s string) (URL, error) {
+	if most := n.ledger.Limits().Peer.URL; len(s) > most {
+		return URL{}, tooLong(s, most)
+	}
+	return ParseURL(s)
+}
+
+// parseTarget is the function of that name within this node's limit.
+func (n *Node) parseTarget(s string) (target, error) {
+	if most := n.ledger.Limits().Peer.URL; len(s) > most {
+		return target{}, tooLong(s, most)
+	}
+	return parseTarget(s)
+}
+
 // parseTarget reads a remote address: host:port, a URL, or a node ID.
 func parseTarget(s string) (target, error) {
 	switch {
 	case len(s) > maxURL:
-		return target{}, urlError(s, "longer than %d bytes", maxURL)
+		return target{}, tooLong(s, maxURL)
 	case strings.HasPrefix(s, urlScheme):
 		u, err := ParseURL(s)
 		return target{text: s, node: u.Node, addr: u.Addr}, err

@@ -10,7 +10,7 @@ import (
 
 //go:generate go tool msgp -file wire.go -o wire_gen.go -io=false -tests=false -unexported
 
-//msgp:tuple wireHead wirePage wirePeer wireLink wireCircuit
+//msgp:tuple wireHead wirePage wirePeer wireLink wireCircuit wireLimits wireUse
 //msgp:limit arrays:500 maps:0
 
 // wireHead ends a listing. Times are nanoseconds since 1970 in UTC.
@@ -65,6 +65,21 @@ type wireCircuit struct {
 	Attachments   uint32
 	Replayed      int64
 	Duplicates    int64
+}
+
+// wireLimits is the list of a node's limits, and a wireUse a row of it.
+type wireLimits struct {
+	Rows []wireUse `msg:",limit=64"`
+}
+
+type wireUse struct {
+	What    string
+	Used    int64
+	Limit   int64
+	Top     [32]byte // zeros: nobody
+	TopUsed int64
+	PerNode int64
+	Refused int64
 }
 
 func headOf(ls Listing) wireHead {

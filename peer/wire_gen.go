@@ -205,6 +205,69 @@ func (z wireHead) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *wireLimits) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 1
+	o = append(o, 0x91)
+	o = msgp.AppendArrayHeader(o, uint32(len(z.Rows)))
+	for za0001 := range z.Rows {
+		o, err = z.Rows[za0001].MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "Rows", za0001)
+			return
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *wireLimits) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 1 {
+		err = msgp.ArrayError{Wanted: 1, Got: zb0001}
+		return
+	}
+	var zb0002 uint32
+	zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Rows")
+		return
+	}
+	if zb0002 > 64 {
+		err = msgp.ErrLimitExceeded
+		return
+	}
+	if cap(z.Rows) >= int(zb0002) {
+		z.Rows = (z.Rows)[:zb0002]
+	} else {
+		z.Rows = make([]wireUse, zb0002)
+	}
+	for za0001 := range z.Rows {
+		bts, err = z.Rows[za0001].UnmarshalMsg(bts)
+		if err != nil {
+			err = msgp.WrapError(err, "Rows", za0001)
+			return
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *wireLimits) Msgsize() (s int) {
+	s = 1 + msgp.ArrayHeaderSize
+	for za0001 := range z.Rows {
+		s += z.Rows[za0001].Msgsize()
+	}
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *wireLink) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// array header, size 7
@@ -464,5 +527,77 @@ func (z *wirePeer) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *wirePeer) Msgsize() (s int) {
 	s = 1 + msgp.StringPrefixSize + len(z.Service) + msgp.ArrayHeaderSize + (16 * (msgp.ByteSize)) + msgp.Int64Size + msgp.ArrayHeaderSize + (32 * (msgp.ByteSize)) + msgp.Uint32Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *wireUse) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// array header, size 7
+	o = append(o, 0x97)
+	o = msgp.AppendString(o, z.What)
+	o = msgp.AppendInt64(o, z.Used)
+	o = msgp.AppendInt64(o, z.Limit)
+	o = msgp.AppendBytes(o, (z.Top)[:])
+	o = msgp.AppendInt64(o, z.TopUsed)
+	o = msgp.AppendInt64(o, z.PerNode)
+	o = msgp.AppendInt64(o, z.Refused)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *wireUse) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadArrayHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	if zb0001 != 7 {
+		err = msgp.ArrayError{Wanted: 7, Got: zb0001}
+		return
+	}
+	z.What, bts, err = msgp.ReadStringBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "What")
+		return
+	}
+	z.Used, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Used")
+		return
+	}
+	z.Limit, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Limit")
+		return
+	}
+	bts, err = msgp.ReadExactBytes(bts, (z.Top)[:])
+	if err != nil {
+		err = msgp.WrapError(err, "Top")
+		return
+	}
+	z.TopUsed, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "TopUsed")
+		return
+	}
+	z.PerNode, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "PerNode")
+		return
+	}
+	z.Refused, bts, err = msgp.ReadInt64Bytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err, "Refused")
+		return
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *wireUse) Msgsize() (s int) {
+	s = 1 + msgp.StringPrefixSize + len(z.What) + msgp.Int64Size + msgp.Int64Size + msgp.ArrayHeaderSize + (32 * (msgp.ByteSize)) + msgp.Int64Size + msgp.Int64Size + msgp.Int64Size
 	return
 }
