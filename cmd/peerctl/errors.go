@@ -34,6 +34,8 @@ type verdict struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`    // what to do about it
 	Unacked *int   `json:"unacked,omitempty"` // fragments; nil: no circuit was lost
+
+	alarm []string // lines for people that come first
 }
 
 // leaves tells how many fragments the other side has not acknowledged.
@@ -92,6 +94,9 @@ func (a *app) report(v verdict) {
 		_ = json.NewEncoder(a.stderr).Encode(map[string]verdict{"error": v})
 		return
 	}
+	for _, line := range v.alarm {
+		a.say("%s", line)
+	}
 	a.say("peerctl: %s", v.Message)
 	if v.Hint != "" {
 		a.say("  hint: %s", v.Hint)
@@ -112,6 +117,10 @@ func rules() []rule {
 		isType((*app).badURL),
 		restarted,
 		isType((*app).lost),
+		isType((*app).changedKey),
+		isType((*app).revokedKey),
+		isType((*app).newKey),
+		isType((*app).limited),
 		isType((*app).refused),
 		isType((*app).wrongKey),
 		isType((*app).unauthorized),
@@ -132,9 +141,13 @@ func rules() []rule {
 		isType(func(_ *app, e *identity.PassphraseError) verdict {
 			return verdict{Code: "passphrase", Exit: exitFailed, Hint: passphraseHint(e)}
 		}),
+		isType((*app).trustFile),
 		isType(func(_ *app, e *node.ServiceError) verdict { return verdict{Code: "usage", Exit: exitUsage} }),
 		is2(syscall.EADDRINUSE, verdict{Code: "in-use", Exit: exitFailed, Hint: "another program has that port: give --listen another one, or 0 for any that is free"}),
 		is2(fs.ErrExist, verdict{Code: "exists", Exit: exitFailed}),
+		is2(syscall.ENOSPC, verdict{Code: "disk-full", Exit: exitFailed}),
+		is2(syscall.EROFS, verdict{Code: "read-only", Exit: exitFailed}),
+		is2(fs.ErrPermission, verdict{Code: "permission", Exit: exitFailed}),
 		is2(os.ErrNotExist, verdict{Code: "not-found", Exit: exitFailed}),
 	}
 }

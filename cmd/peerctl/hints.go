@@ -36,6 +36,7 @@ func (a *app) refused(e *circuit.RefusedError) verdict {
 	case circuit.RefusedUnknownPeer:
 		v.Hint = fmt.Sprintf("the peer has ended; start another: peerctl start-remote-peer %s %s", a.wanted(), a.addr)
 	case circuit.RefusedLimit:
+		v.Code = "limit"
 		v.Hint = fmt.Sprintf("peerctl ls %s shows what runs there; peerctl stop-remote-peer PEERURL ends what is not needed", a.addr)
 	case circuit.RefusedBusy, circuit.RefusedShutdown:
 		v.Hint = "try again later"
@@ -88,7 +89,11 @@ func (a *app) turnedAway(e *transport.RemoteError) verdict {
 			Message: fmt.Sprintf("the node at %s does not allow node %v (this one) to connect", a.addr, a.self),
 			Hint:    a.letIn(),
 		}
-	case transport.CodeLimit, transport.CodeDuplicate:
+	case transport.CodePSK:
+		return a.noPSK(e)
+	case transport.CodeLimit:
+		return verdict{Code: "limit", Exit: exitRefused, Hint: "try again later, or have a limit of that node raised: peerctl serve --limits"}
+	case transport.CodeDuplicate:
 		return verdict{Code: "refused", Exit: exitRefused}
 	case transport.CodeClosed, transport.CodeLost:
 		return verdict{Code: "lost", Exit: exitUnreachable}
@@ -106,15 +111,14 @@ func (a *app) wrongKey(e *transport.WrongKeyError) verdict {
 	}
 }
 
-// unauthorized: our own authorized_peers does not have the key of the node at
-// an address that was given without one.
+// unauthorized: neither known_peers nor our own authorized_peers has the key of
+// the node at an address that was given without one.
 func (a *app) unauthorized(e *transport.UnauthorizedError) verdict {
 	id := identity.NodeIDOf(e.Key)
 	return verdict{
 		Code: "unauthorized", Exit: exitRefused,
-		Message: fmt.Sprintf("the node at %s is %v, which is not authorised here", e.Addr, id),
-		Hint: fmt.Sprintf("if that is the node you mean, say so: ckt://%v@%s; to take it by its address alone, let it in here: peerctl authorize %v --services %s%s",
-			id, e.Addr, id, narrow, a.authorizedFlag()),
+		Message: fmt.Sprintf("the node at %s is %v, which is not authorised here (%s)", e.Addr, id, plain(e.Err.Error())),
+		Hint:    a.trustBy(a.dialledAt(e.Addr), id),
 	}
 }
 
@@ -173,11 +177,4 @@ func (a *app) doing() string {
 		return "to connect"
 	}
 	return fmt.Sprintf("the service %q", a.service)
-}
-
-func (a *app) authorizedFlag() string {
-	if a.authorized == "" {
-		return ""
-	}
-	return " --authorized " + a.authorized
 }

@@ -15,16 +15,31 @@ import (
 
 func keygenCmd(a *app) *cobra.Command {
 	var out, comment string
-	var encrypt bool
+	var encrypt, add bool
 	cmd := &cobra.Command{
-		Use:   "keygen [--out FILE]",
+		Use:   "keygen [--out FILE] | --psk FILE [--add]",
 		Short: "Make a node key",
 		Long: `Make a node key, write it to FILE (mode 0600) and its public line to FILE.pub,
 and print the node ID. Files that exist are never overwritten. The format is
-OpenSSH's: "ssh-keygen -t ed25519" makes keys that are as good.`,
-		Example: "  peerctl keygen\n  peerctl keygen --encrypt --out ~/keys/laptop",
+OpenSSH's: "ssh-keygen -t ed25519" makes keys that are as good.
+
+With --psk it is a pre-shared key that goes to FILE: a second lock, which all
+nodes that are to connect must have. To replace it without an interruption,
+--add makes a second one in the same file: give that to all machines, restart
+their nodes, then delete the first line everywhere, and restart them again.`,
+		Example: "  peerctl keygen\n  peerctl keygen --encrypt --out ~/keys/laptop\n  peerctl keygen --psk ~/.config/ckt/psk",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			switch psk := a.trust.psk; {
+			case psk == "" && add:
+				return usagef("--add adds to the FILE of --psk, which is not given")
+			case psk != "" && (out != "" || encrypt || comment != ""):
+				return usagef("--psk FILE makes a pre-shared key, which has no --out, --comment or --encrypt")
+			case add:
+				return a.addPSK(psk)
+			case psk != "":
+				return a.newPSK(psk)
+			}
 			path := out
 			if path == "" {
 				var err error
@@ -45,6 +60,8 @@ OpenSSH's: "ssh-keygen -t ed25519" makes keys that are as good.`,
 	cmd.Flags().StringVar(&out, "out", "", "the key `FILE` to write (default that of --key)")
 	cmd.Flags().StringVar(&comment, "comment", "", "a `TEXT` to know the key by")
 	cmd.Flags().BoolVar(&encrypt, "encrypt", false, "protect the key with a passphrase: $CKT_PASSPHRASE, or asked for")
+	cmd.Flags().StringVar(&a.trust.psk, "psk", "", "make a pre-shared key, and write it to `FILE`")
+	cmd.Flags().BoolVar(&add, "add", false, "make a second one in the FILE of --psk, to replace the first in steps")
 	return cmd
 }
 

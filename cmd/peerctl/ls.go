@@ -14,7 +14,8 @@ import (
 )
 
 func lsCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var limits bool
+	cmd := &cobra.Command{
 		Use:   "ls ADDR",
 		Short: "List the peers and circuits on a node",
 		Long: `List the peers that run on the node at ADDR, its connections, and its circuits
@@ -27,16 +28,23 @@ unread fragments. ATTACHMENTS counts the connections that have carried a
 circuit, REPLAYED the fragments that it has sent once more on a later one, and
 DUPLICATES those that have come twice and were dropped.
 
+With --limits it is what other nodes use of that one, and how much that may be:
+of all of them, and of each. BUSIEST NODE is the one that uses most, REFUSED how
+often somebody was at a bound since the node runs. A rate has bounds for one
+node only.
+
 The tables have the beginnings of some IDs; --json has all of them.`,
-		Example: "  peerctl ls build7:4242",
+		Example: "  peerctl ls build7:4242\n  peerctl ls build7:4242 --limits",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.ls(cmd.Context(), args[0])
+			return a.ls(cmd.Context(), args[0], limits)
 		},
 	}
+	cmd.Flags().BoolVar(&limits, "limits", false, "show what is used against its bound instead")
+	return cmd
 }
 
-func (a *app) ls(ctx context.Context, addr string) error {
+func (a *app) ls(ctx context.Context, addr string, limits bool) error {
 	a.service, a.deed = nodeService, "to see what runs there"
 	s, err := a.connect(ctx, addr)
 	if err != nil {
@@ -45,6 +53,9 @@ func (a *app) ls(ctx context.Context, addr string) error {
 	defer s.close()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	if limits {
+		return a.lsLimits(ctx, s, addr)
+	}
 	listing, err := s.node.PeerAPI.List(ctx, addr)
 	if err != nil {
 		return err

@@ -63,9 +63,13 @@ func (a *app) connect(ctx context.Context, addr string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	wait, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	if _, err := s.node.Connect(wait, addr); err != nil {
+	err = a.asking(ctx, func() error {
+		wait, cancel := context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+		_, err := s.node.Connect(wait, addr)
+		return err
+	})
+	if err != nil {
 		_ = s.close() // the connection's error is the one to tell
 		return nil, err
 	}

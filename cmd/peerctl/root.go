@@ -20,6 +20,7 @@ Nodes know one another by key. The first command that needs a key makes one, in
 the user's configuration directory; a --key FILE must be there. A node trusts
 its own key, so a copy of the key file makes all machines of one person trust
 one another; other keys are listed in authorized_peers, see "peerctl authorize".
+Which key was found at which address is noted, see "peerctl known".
 
 An ADDR is HOST:PORT, or a node's URL as "peerctl serve" prints it: the URL
 pins the node's key, so nobody else can answer in its place.
@@ -32,7 +33,9 @@ Exit codes:
   1  failed, or interrupted
   2  wrong usage, a malformed URL included
   3  refused or not authorised, by the other node or by this one; also when
-     another node than the one in the URL answers
+     another node than the one in the URL answers, or another key than before
+     at an address; when a key is not known, or revoked; when one side lacks
+     the pre-shared key; and at a limit of the other node
   4  unreachable, timed out, or lost on the way, also because the other node
      has restarted
 
@@ -48,6 +51,7 @@ type app struct {
 
 	keyFile    string
 	authorized string
+	trust      trustFiles
 	asJSON     bool
 	timeout    time.Duration
 	linger     time.Duration // of the commands that have the flag, and its default for the others
@@ -111,10 +115,11 @@ func newRoot(a *app) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.keyFile, "key", "", "the node's key `FILE` (default "+shown("id_ed25519")+")")
 	flags.StringVar(&a.authorized, "authorized", "", "who may do what here: `FILE` (default "+shown("authorized_peers")+")")
+	a.trust.flags(root)
 	flags.BoolVar(&a.asJSON, "json", false, "print results and errors as JSON")
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for another node's answer")
 	root.AddCommand(
-		keygenCmd(a), idCmd(a), authorizeCmd(a),
+		keygenCmd(a), idCmd(a), authorizeCmd(a), knownCmd(a), revokeCmd(a), rotateCmd(a),
 		serveCmd(a), startCmd(a), stopCmd(a), sendCmd(a), pushCmd(a),
 		lsCmd(a), pingCmd(a), demoCmd(a), demoNodeCmd(a), versionCmd(a),
 	)
@@ -130,12 +135,12 @@ func (a *app) checkFlags(cmd *cobra.Command) error {
 	if a.linger < 0 || a.linger > longestLinger {
 		return usagef("--linger must be between 0 and %v, not %v", longestLinger, a.linger)
 	}
-	for _, name := range []string{"key", "authorized"} {
+	for _, name := range []string{"key", "authorized", "psk", "revoked", "known", "rotation", "audit", "limits"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
 			return usagef("--%s needs a FILE", name)
 		}
 	}
-	return nil
+	return a.trust.check()
 }
 
 // lingerFlag gives cmd the flag --linger.
@@ -163,16 +168,10 @@ func inConfig(name string) (string, error) {
 
 // keyPath is the key file of this run.
 func (a *app) keyPath() (string, error) {
-	if a.keyFile != "" {
-		return a.keyFile, nil
-	}
-	return inConfig("id_ed25519")
+	return orInConfig(a.keyFile, "id_ed25519")
 }
 
 // authorizedPath is the authorized_peers file of this run.
 func (a *app) authorizedPath() (string, error) {
-	if a.authorized != "" {
-		return a.authorized, nil
-	}
-	return inConfig("authorized_peers")
+	return orInConfig(a.authorized, "authorized_peers")
 }

@@ -23,7 +23,10 @@ import (
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"peerctl": main})
+	testscript.Main(m, map[string]func(){"peerctl": func() {
+		detach()
+		main()
+	}})
 }
 
 // TestScripts runs the transcripts in testdata/script, each with a directory,

@@ -22,6 +22,7 @@ import (
 
 func serveCmd(a *app) *cobra.Command {
 	var cfg node.Config
+	var files serveFiles
 	cmd := &cobra.Command{
 		Use:   "serve [--listen HOST:PORT] [--service NAME]… [--dir DIR]",
 		Short: "Run a node with the built-in services",
@@ -31,23 +32,37 @@ stderr. The built-in services are "echo", which sends back what it gets, and
 another node asks for it. Without --service it is echo, and files if there is
 a --dir.
 
+--limits FILE bounds what other nodes may use of this one: JSON, with what
+differs from the defaults, such as {"peer":{"started_per_node":16}}. A negative
+number is no bound. The names, and the defaults; sizes are in bytes:
+
+` + limitNames() + `
+--audit FILE appends what was decided about other nodes, as JSON lines: who asked
+for what, whether it was allowed, and if not, why. "-" is stderr.
+
 SIGINT and SIGTERM end the node after what is queued has been delivered; a
 second one ends it at once.`,
-		Example: "  peerctl serve --dir /srv/inbox\n  peerctl serve --listen 127.0.0.1:0 --service echo",
-		Args:    cobra.NoArgs,
+		Example: "  peerctl serve --dir /srv/inbox\n  peerctl serve --listen 127.0.0.1:0 --service echo\n" +
+			"  peerctl serve --limits limits.json --audit /var/log/ckt-audit.jsonl",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("dir") && cfg.Dir == "" {
 				return usagef("--dir needs a DIR")
 			}
-			return a.serve(cmd.Context(), cfg)
+			return a.serve(cmd.Context(), cfg, files)
 		},
 	}
 	cmd.Flags().StringVar(&cfg.Listen, "listen", ":4242", "the UDP `HOST:PORT` to listen on; port 0 is any free one")
 	cmd.Flags().StringArrayVar(&cfg.Services, "service", nil, "a built-in service's `NAME`; may be repeated")
 	a.lingerFlag(cmd)
 	cmd.Flags().StringVar(&cfg.Dir, "dir", "", "the `DIR` that files are received into")
+	cmd.Flags().StringVar(&files.limits, "limits", "", "the `FILE` with bounds on what others may use")
+	cmd.Flags().StringVar(&files.audit, "audit", "", "the `FILE` to append decisions about other nodes to; - is stderr")
 	return cmd
 }
+
+// serveFiles are the files of serve's own flags; "": none.
+type serveFiles struct{ limits, audit string }
 
 // checkListen refuses what cannot be an address to listen on.
 func checkListen(addr string) error {
@@ -79,7 +94,7 @@ func pickServices(cfg node.Config) ([]string, error) {
 	return services, nil
 }
 
-func (a *app) serve(ctx context.Context, cfg node.Config) error {
+func (a *app) serve(ctx context.Context, cfg node.Config, files serveFiles) error {
 	var err error
 	if cfg.Services, err = pickServices(cfg); err != nil {
 		return err
@@ -87,16 +102,42 @@ func (a *app) serve(ctx context.Context, cfg node.Config) error {
 	if err := checkListen(cfg.Listen); err != nil {
 		return err
 	}
+	if files.limits != "" {
+		if cfg.Limits, err = readLimits(files.limits); err != nil {
+			return err
+		}
+	}
+	cfg.Logger = a.logger()
+	if files.audit != "" {
+		var audit io.Closer
+		if cfg.Audit, audit, err = a.openAudit(files.audit, cfg.Logger); err != nil {
+			return err
+		}
+		defer audit.Close()
+	}
 	key, err := a.loadKey()
 	if err != nil {
 		return err
 	}
 	defer key.Close()
-	cfg.Identity = key.Key
-	if cfg.Authorized, err = a.authorizedPath(); err != nil {
+	if cfg, err = a.withTrust(cfg, key); err != nil {
 		return err
 	}
-	cfg.Logger, cfg.Linger = a.logger(), a.lingerOption()
+	return a.serveNode(ctx, cfg)
+}
+
+// withTrust completes what serve's flags say.
+func (a *app) withTrust(cfg node.Config, key *node.Key) (node.Config, error) {
+	all, err := a.nodeConfig(key)
+	all.Listen, all.Services, all.Dir = cfg.Listen, cfg.Services, cfg.Dir
+	all.Limits, all.Audit, all.Logger = cfg.Limits, cfg.Audit, cfg.Logger
+	if a.trust.mode == trustNew {
+		all.TrustNew = a.newKeys() // a node that serves has nobody to ask
+	}
+	return all, err
+}
+
+func (a *app) serveNode(ctx context.Context, cfg node.Config) error {
 	n, err := node.New(cfg)
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return usagef("--listen %q: %v", cfg.Listen, e)
@@ -127,6 +168,9 @@ func (a *app) checkAuthorized(cfg node.Config) {
 	}
 	if _, err := os.Stat(cfg.Authorized); err != nil && a.authorized != "" {
 		cfg.Logger.Warn("nobody but this node's own key is let in until that is there", "authorized", cfg.Authorized, "err", err)
+	}
+	if _, err := os.Stat(cfg.Revoked); err != nil && a.trust.revoked != "" {
+		cfg.Logger.Warn("no key is revoked until that is there", "revoked", cfg.Revoked, "err", err)
 	}
 }
 

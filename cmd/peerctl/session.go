@@ -83,9 +83,10 @@ func (a *app) dial(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s := &session{ctx: ctx, key: key}
-	authorized, err := a.authorizedPath()
+	cfg, err := a.nodeConfig(key)
 	if err == nil {
-		s.node, err = node.New(node.Config{Identity: key.Key, Authorized: authorized, Linger: a.lingerOption()})
+		cfg.TrustNew = a.newKeys()
+		s.node, err = node.New(cfg)
 	}
 	if err == nil {
 		err = s.node.PeerAPI.RegisterPeerServiceFunc(clientService, turnAway)

@@ -46,7 +46,11 @@ func (a *app) startRemote(ctx context.Context, service, addr string, wait time.D
 		return err
 	}
 	defer s.close()
-	url, id, err := s.node.PeerAPI.StartRemotePeer(ctx, service, addr, wait)
+	var url, id string
+	err = a.asking(ctx, func() (err error) {
+		url, id, err = s.node.PeerAPI.StartRemotePeer(ctx, service, addr, wait)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"ckt.local/peer/echo"
 	"ckt.local/peer/files"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/limit"
 )
 
 // Config says what a program's node is made of.
@@ -25,6 +27,20 @@ type Config struct {
 	Dir        string            // what the files service receives into
 	Linger     time.Duration     // how long circuits outlive their connection; 0: 2 min, negative: not at all
 	Logger     *slog.Logger      // nil: discarded
+
+	Limits limit.Limits // what others may make the node spend
+	Audit  *slog.Logger // gets what was decided about others; nil: none
+
+	// Files about trust. "" is none; those of revoked and known keys need not
+	// be there.
+	PSK        string // one or two pre-shared keys, see [trust.ReadPSKs]
+	Rotation   string // the statement that Identity takes an older key's place
+	Revoked    string // keys that are not believed any more
+	KnownPeers string // which key was found at which address
+
+	// TrustNew is asked about a key that neither Authorized nor KnownPeers has,
+	// at an address that is dialled. Default: it is not trusted.
+	TrustNew func(ctx context.Context, addr string, id identity.NodeID) error
 }
 
 // A ServiceError says that there is no built-in service of a name.
@@ -40,7 +56,8 @@ func (e *ServiceError) Error() string {
 
 // New makes a node that listens and serves, with the services of cfg
 // registered and none of them started. A service that is not built in is a
-// [ServiceError]; files without a directory is [files.ErrNoDir].
+// [ServiceError]; files without a directory is [files.ErrNoDir]; a file about
+// trust that cannot be used is a [TrustFileError].
 func New(cfg Config) (*peer.Node, error) {
 	services := make(map[string]peer.PeerServiceFunc, len(cfg.Services))
 	for _, name := range cfg.Services {
@@ -50,13 +67,19 @@ func New(cfg Config) (*peer.Node, error) {
 		}
 		services[name] = f
 	}
-	n, err := peer.NewNode(peer.Config{
+	pc := peer.Config{
 		ListenAddr: cfg.Listen,
 		Identity:   cfg.Identity,
 		Authorize:  policy(cfg),
+		Limits:     cfg.Limits,
+		Audit:      cfg.Audit,
 		Circuit:    circuit.Config{Linger: max(cfg.Linger, 0), NoResume: cfg.Linger < 0},
 		Logger:     cfg.Logger,
-	})
+	}
+	if err := cfg.readTrust(&pc); err != nil {
+		return nil, err
+	}
+	n, err := peer.NewNode(pc)
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +117,5 @@ func policy(cfg Config) peer.Policy {
 	if len(policies) == 0 {
 		return nil
 	}
-	return func(r peer.Request) (err error) {
-		for _, allow := range policies {
-			if err = allow(r); err == nil {
-				return nil
-			}
-		}
-		return err
-	}
+	return peer.AllowAny(policies...)
 }

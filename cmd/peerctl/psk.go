@@ -1,0 +1,64 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"ckt.local/transport/identity"
+	"ckt.local/transport/trust"
+)
+
+const (
+	pskLen  = 32      // bytes
+	pskFile = 4 << 10 // the most bytes of a file with two
+)
+
+// newPSK makes a file with a pre-shared key.
+func (a *app) newPSK(path string) error {
+	err := trust.NewPSK(path)
+	if errors.Is(err, fs.ErrExist) {
+		return advise(err, "no key is overwritten; to replace it in steps: peerctl keygen --psk %s --add", path)
+	}
+	if err != nil {
+		return err
+	}
+	a.say("copy it to the other machines, by a way that nobody else can read; all of them then need --psk FILE")
+	return a.print(pskResult{File: path, Keys: 1})
+}
+
+// addPSK makes a second key, for the time in which the first is replaced.
+func (a *app) addPSK(path string) error {
+	keys, err := trust.ReadPSKs(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return advise(err, "make it: peerctl keygen --psk %s", path)
+	}
+	if err != nil {
+		return err
+	}
+	if len(keys) > 1 {
+		return advise(fmt.Errorf("%w: %s has two keys already, which is the most", fs.ErrExist, path),
+			"when all machines have both, delete the first line everywhere; then there is room for another")
+	}
+	key := make([]byte, pskLen)
+	rand.Read(key) // never fails
+	file := identity.SafeFile{Path: path, Max: pskFile, Secret: true}
+	if err := file.Append(func([]byte) (string, error) { return trust.FormatPSK(key), nil }); err != nil {
+		return err
+	}
+	a.say("copy it to the other machines and restart their nodes: until all have both keys, either is good\nthen delete the first line everywhere, and restart them once more")
+	return a.print(pskResult{File: path, Keys: 2})
+}
+
+// A pskResult never has a key in it.
+type pskResult struct {
+	File string `json:"file"`
+	Keys int    `json:"keys"`
+}
+
+func (r pskResult) text(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "%s: %s\n", plain(r.File), number(r.Keys, "pre-shared key"))
+	return err
+}
