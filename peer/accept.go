@@ -47,8 +47,9 @@ func (n *Node) takerOf(r *Request, req circuit.OpenRequest) (*LocalPeer, error) 
 	if err := n.checkName(req.ToService); err != nil {
 		return nil, err
 	}
+	r.Circuits = req.Circuits
 	if req.ToService == nodeService {
-		r.Action, r.Service = ActionConnect, ""
+		r.Action, r.Service, r.Circuits = ActionConnect, "", 0
 	}
 	if err := n.authorize(r); err != nil {
 		return nil, refuseAs(err)

@@ -127,16 +127,13 @@ func check(c *circuit.Circuit, f *circuit.Fragment, op int, service string) (*ci
 			return nil, fmt.Errorf("peer: %v refuses without a code", c.RemoteNodeID())
 		}
 		reason := f.Args[argReason]
-		refused := &circuit.RefusedError{
+		return nil, &circuit.RefusedError{
 			Code:    circuit.RefuseCode(code),
 			Reason:  reason[:min(len(reason), maxReason)],
 			Node:    c.RemoteNodeID(),
 			Service: service,
+			Limit:   remoteLimit(circuit.RefuseCode(code), f.Args),
 		}
-		if l := remoteLimit(refused.Code, f.Args); l != nil {
-			return nil, fmt.Errorf("%w: %w", refused, l)
-		}
-		return nil, refused
 	case f.FragOp != op:
 		return nil, fmt.Errorf("peer: %v answers with an operation %d", c.RemoteNodeID(), f.FragOp)
 	}

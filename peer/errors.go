@@ -121,7 +121,7 @@ func whyNot(err error) string {
 // refuseLimit is this node's no to a request that is over a limit of it.
 func refuseLimit(err *transport.LimitError) error {
 	reason := fmt.Sprintf("the limit is %d %s: %s", err.Limit, err.What, remedy(err.What))
-	return &reasoned{&circuit.Refusal{Code: circuit.RefusedLimit, Reason: reason}, err}
+	return &reasoned{&circuit.Refusal{Code: circuit.RefusedLimit, Reason: reason, Limit: err}, err}
 }
 
 // remedy says what can be done about a limit that is reached, at the side that

@@ -195,9 +195,9 @@ func refusal(err error) *circuit.Fragment {
 		argCode:   strconv.FormatUint(uint64(told.Code), 10),
 		argReason: told.Reason,
 	}
-	if l := limitOf(err); l != nil && told.Code == circuit.RefusedLimit {
-		args[argLimit] = l.What
-		args[argValue] = strconv.FormatInt(l.Limit, 10)
+	if told.Limit != nil {
+		args[argLimit] = told.Limit.What
+		args[argValue] = strconv.FormatInt(told.Limit.Limit, 10)
 	}
 	return &circuit.Fragment{FragOp: opRefused, Args: args}
 }
