@@ -88,6 +88,9 @@ func drawConfig(d dice) (circuit.Config, limit.Limits) {
 		l.Circuit.Inbox = int64(d.magnitude(1<<20, 16<<20))
 	}
 	cfg.NoResume = d.chance(0.03)
+	if d.chance(0.2) {
+		l.Circuit.Replay = int64(d.magnitude(1<<20, 16<<20))
+	}
 	return cfg, l
 }
 
