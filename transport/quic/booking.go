@@ -11,8 +11,9 @@ import (
 )
 
 // A booking is what one QUIC connection uses of the ledger: one of the
-// connections that may be open, and what its receive window has grown by. Both
-// are given back once, whoever is the first to see the end of the connection.
+// connections that may be open, what its receive window has grown by, and what
+// else this side keeps for it (see tally). All is given back once, whoever is
+// the first to see the end of the connection.
 //
 // A place is taken when the other side's hello is found good, or its welcome,
 // and not before: connections that say no hello have bounds of their own
@@ -29,6 +30,8 @@ type booking struct {
 	placed bool  // counted as a connection
 	ended  bool  // nothing is to be booked any more
 	grown  int64 // bytes
+	held   int64 // of streams that are complete and were not read
+	extra  int64 // booked because of held
 }
 
 type bookingKey struct{}
@@ -85,8 +88,8 @@ func (b *booking) end() {
 	b.leave()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ledger.Release(limit.Receive, b.node, b.grown)
-	b.grown = 0
+	b.ledger.Release(limit.Receive, b.node, b.grown+b.extra)
+	b.grown, b.extra = 0, 0
 }
 
 // grow books what the receive window is to grow by. A connection without a
@@ -103,4 +106,35 @@ func (b *booking) grow(by uint64) bool {
 	}
 	b.grown += int64(by)
 	return true
+}
+
+// hold counts bytes that were not read and that the window does not count any
+// more: as much as it is wide is free, and the rest is booked, which can fail.
+func (b *booking) hold(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held += n
+	more := b.held - connectionWindow - b.grown - b.extra
+	if more <= 0 || !b.placed || b.ended {
+		return nil
+	}
+	if _, err := b.ledger.Acquire(limit.Receive, b.node, more); err != nil {
+		return err
+	}
+	b.extra += more
+	return nil
+}
+
+// letGo takes back a hold.
+func (b *booking) letGo(n int64) {
+	if n == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= n
+	if less := min(b.extra, b.extra+connectionWindow+b.grown-b.held); less > 0 {
+		b.extra -= less
+		b.ledger.Release(limit.Receive, b.node, less)
+	}
 }

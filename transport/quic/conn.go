@@ -38,6 +38,8 @@ type conn struct {
 	openSeq uint64 // given at the opening
 	opened  time.Time
 
+	arrived arrived
+
 	ctx    context.Context // ends with the mapped cause
 	cancel context.CancelCauseFunc
 	local  atomic.Pointer[error] // the cause, if this side ends it; the first one counts
@@ -45,16 +47,18 @@ type conn struct {
 
 func (e *Endpoint) newConn(qc *quicgo.Conn, who peerKeys) *conn {
 	c := &conn{ep: e, qc: qc, node: node{key: who.id()}, who: who, booking: bookingOf(qc)}
+	c.arrived.ready = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c
 }
 
-// watch sees to it that the Conn ends here when QUIC says so. The endpoint
-// owns the goroutine that this starts at the end. Called with mu held, before
-// the endpoint closes.
+// watch sees to it that the Conn ends here when QUIC says so, and takes the
+// streams of the other side. The endpoint owns the goroutines that this starts.
+// Called with mu held, before the endpoint closes.
 func (c *conn) watch() {
 	c.opened = time.Now()
 	c.ep.wg.Add(1)
+	c.ep.wg.Go(c.collect)
 	context.AfterFunc(c.qc.Context(), func() {
 		defer c.ep.wg.Done()
 		c.fail(context.Cause(c.qc.Context()))
@@ -81,6 +85,13 @@ func (c *conn) end(cause error, code transport.Code, reason string) {
 	c.fail(context.Cause(c.qc.Context()))
 }
 
+// flooded ends a connection that has made this side keep more than it may.
+func (c *conn) flooded(err error) {
+	const reason = "too much is unread on streams that were reset"
+	c.ep.note(c.qc.RemoteAddr(), &refusalError{code: transport.CodeLimit, reason: reason, key: c.node.key, why: err})
+	c.end(fmt.Errorf("%w: %w", transport.ErrLost, err), transport.CodeLimit, reason)
+}
+
 func (c *conn) Context() context.Context { return c.ctx }
 
 func (c *conn) Close(code transport.Code, reason string) error {
@@ -104,18 +115,10 @@ func (c *conn) Info() transport.ConnInfo {
 }
 
 func (c *conn) OpenStream(ctx context.Context) (transport.Stream, error) {
-	return c.stream(ctx, c.qc.OpenStreamSync)
-}
-
-func (c *conn) AcceptStream(ctx context.Context) (transport.Stream, error) {
-	return c.stream(ctx, c.qc.AcceptStream)
-}
-
-func (c *conn) stream(ctx context.Context, get func(context.Context) (*quicgo.Stream, error)) (transport.Stream, error) {
-	qs, err := get(ctx)
+	qs, err := c.qc.OpenStreamSync(ctx)
 	switch {
 	case err == nil:
-		return &stream{qs: qs, c: c}, nil
+		return c.newStream(qs), nil
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return nil, ctx.Err()
 	}

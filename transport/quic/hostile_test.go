@@ -263,3 +263,12 @@ func TestStrangersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// wantAlert checks that the endpoint has broken the handshake off.
+func wantAlert(t *testing.T, name string, err error) {
+	t.Helper()
+	te, ok := errors.AsType[*quicgo.TransportError](err)
+	if !ok || !te.Remote || !te.ErrorCode.IsCryptoError() {
+		t.Errorf("%s: %v, want a TLS alert of the endpoint", name, err)
+	}
+}

@@ -12,13 +12,16 @@ var _ transport.Stream = (*stream)(nil)
 
 // A stream translates the errors of a QUIC stream.
 type stream struct {
-	qs *quicgo.Stream
-	c  *conn
+	qs    *quicgo.Stream
+	c     *conn
+	tally tally
 }
 
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.qs.Read(p)
-	return n, s.c.streamError(err)
+	err = s.c.streamError(err)
+	s.taken(n, err)
+	return n, err
 }
 
 func (s *stream) Write(p []byte) (int, error) {
@@ -40,6 +43,7 @@ func (s *stream) ID() uint64 { return uint64(s.qs.StreamID()) }
 func (s *stream) Reset(code transport.Code) {
 	s.qs.CancelRead(quicgo.StreamErrorCode(code))
 	s.qs.CancelWrite(quicgo.StreamErrorCode(code))
+	s.taken(0, transport.ErrClosed)
 }
 
 func (s *stream) SetReadDeadline(t time.Time) error  { return s.qs.SetReadDeadline(t) }
