@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,4 +160,92 @@ func TestPolicyOfAFileThatChanges(t *testing.T) {
 		{"listed for ckt.node opens", opens, echoOnly, "echo", false},
 		{"revoked lists", lists, anything, "", false},
 	})
+}
+
+func TestQuotasOfAFileAreToldAsLimits(t *testing.T) {
+	h := newFileHouse(t)
+	none := []string{}
+	h.allow(t, identity.Entry{ID: h.id(anything), MaxCircuits: 3}, identity.Entry{ID: h.id(echoOnly), Services: []string{"echo"}, Start: none})
+	h.run(t, []step{
+		{"without start= it opens", opens, echoOnly, "echo", true},
+		{"without start= it does not start", starts, echoOnly, "echo", false},
+	})
+	// Circuits to the node's own service are among those that are open, so
+	// there is a moment in which there are more.
+	must(t, 1, func() error { return opens(h, t, anything, "echo") })
+	var err error
+	for range 10 {
+		if err = opens(h, t, anything, "files"); err != nil {
+			break
+		}
+	}
+	wantLimit(t, err, "circuits of one node", 3)
+
+	h.allow(t, identity.Entry{ID: h.id(anything), Rate: 2})
+	for range 100 {
+		if err = starts(h, t, anything, "echo"); err != nil {
+			break
+		}
+	}
+	wantLimit(t, err, "starts per second of one node", 2)
+}
+
+func TestAllowAny(t *testing.T) {
+	first, second, third := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}
+	full := &identity.QuotaError{What: "circuits of one node", Limit: 7}
+	limited := func(r peer.Request) error {
+		if r.Node == second {
+			return full
+		}
+		return errors.New("not that one")
+	}
+	allow := peer.AllowAny(peer.AllowNodes(first), limited, func(r peer.Request) error { return errors.New("nobody") })
+	for _, c := range []struct {
+		node identity.NodeID
+		want string
+	}{{first, ""}, {second, full.Error()}, {third, "nobody"}} {
+		got := ""
+		if err := allow(peer.Request{Node: c.node}); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%v: %q, want %q", c.node, got, c.want)
+		}
+	}
+	if err := peer.AllowAny()(peer.Request{Node: first}); err == nil {
+		t.Error("no policy at all allows something")
+	}
+	if err := peer.AllowAny(limited, peer.AllowAll)(peer.Request{Node: second}); err != nil {
+		t.Errorf("what one allows another forbids: %v", err)
+	}
+}
+
+func TestPolicyThatNamesALimitOrPanics(t *testing.T) {
+	var words atomic.Value // what the policy says; none: it panics
+	nodes := peertest.Config{Adjust: func(i int, cfg *peer.Config) {
+		if i != server {
+			return
+		}
+		cfg.Authorize = func(r peer.Request) error {
+			if r.Action == peer.ActionConnect {
+				return nil
+			}
+			no, ok := words.Load().(error)
+			if !ok {
+				panic("a policy with a bug")
+			}
+			return no
+		}
+	}}.NewCluster(t, 2)
+	nodes.Register("echo", echo)
+	wantRefused(t, startOn(t, nodes, 1, "echo")(), circuit.RefusedUnauthorized)
+	// Its text stays here; a limit in it does not.
+	words.Store(errors.Join(errors.New("secret words"), &transport.LimitError{What: "guests", Limit: 12}))
+	err := startOn(t, nodes, 1, "echo")()
+	wantLimit(t, err, "guests", 12)
+	_, _, err = nodes.Start(1, "echo").NewCircuitToPeerURL(nodes.Start(0, "echo").URL(), nil, 0)
+	wantLimit(t, err, "guests", 12)
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the policy's words travel: %v", err)
+	}
 }

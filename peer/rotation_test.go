@@ -231,4 +231,3 @@ func TestPreSharedKeys(t *testing.T) {
 		})
 	}
 }
-
