@@ -1,9 +1,7 @@
 package limit
 
 import (
-	"cmp"
-	"container/list"
-	"slices"
+	"bytes"
 	"sync"
 	"time"
 
@@ -62,8 +60,9 @@ type Ledger struct {
 	all     [resources]account
 	rates   [rates]struct{ most, refused int64 }
 	nodes   map[identity.NodeID]*tab
-	sweepAt int       // so many nodes, and those that use nothing are looked for
-	waiters list.List // of *Waiter, the first one longest
+	sweepAt int // so many nodes, and those that use nothing are looked for
+	queues  [resources]queue
+	waits   uint64 // how many Waits there were
 }
 
 // An account is one resource: what is used, how much that may be, and what
@@ -79,7 +78,7 @@ type tab struct {
 }
 
 // A bucket holds what is left of a rate: it fills evenly, up to a second's
-// worth.
+// worth. Less than nothing is what has been promised by Pace.
 type bucket struct {
 	left float64
 	at   time.Time // when left was right; zero: never used, and full
@@ -162,90 +161,37 @@ const (
 func (g *Ledger) Take(r Resource, node identity.NodeID, need, want int64) int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a, t := &g.all[r], g.tab(node)
-	free := a.most - a.most/reserve - a.used
-	if t != nil {
-		free = min(free, a.each-a.each/reserve-t.used[r])
-	}
+	t := g.tab(node)
+	free := g.free(r, t)
 	n := max(need, min(want, free/share))
 	if n <= 0 || n > free {
-		a.refused++
+		g.all[r].refused++
 		return 0
 	}
 	g.book(r, t, n)
 	return n
 }
 
-// Release gives back n of a resource.
+// free is what Take finds for a node.
+func (g *Ledger) free(r Resource, t *tab) int64 {
+	a := &g.all[r]
+	free := a.most - a.most/reserve - a.used
+	if t != nil {
+		free = min(free, a.each-a.each/reserve-t.used[r])
+	}
+	return free
+}
+
+// Release gives back n of a resource, and wakes who has waited for it: no
+// mutex may be held that a Waiter's wake takes.
 func (g *Ledger) Release(r Resource, node identity.NodeID, n int64) {
 	if n == 0 {
 		return
 	}
 	g.mu.Lock()
 	g.book(r, g.tab(node), -n)
-	woken := g.wakeLocked(r, node)
 	g.mu.Unlock()
-	for _, w := range woken {
-		w.wake()
-	}
-}
-
-// A Waiter is somebody who could not Take, and waits for a Release.
-type Waiter struct {
-	r    Resource
-	node identity.NodeID
-	wake func()
-	at   *list.Element // nil: not waiting; guarded by Ledger.mu
-}
-
-// NewWaiter returns a Waiter whose wake is called, once for each Wait, from a
-// goroutine that releases what it waits for. wake may not wait for anything,
-// but it may use the Ledger.
-func NewWaiter(r Resource, node identity.NodeID, wake func()) *Waiter {
-	return &Waiter{r: r, node: node, wake: wake}
-}
-
-// Wait has w woken by the next Release of what it waits for. It is the caller
-// who has to try once more after Wait: the Release may have been just before.
-func (g *Ledger) Wait(w *Waiter) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if w.at == nil {
-		w.at = g.waiters.PushBack(w)
-	}
-}
-
-// Leave takes back a Wait.
-func (g *Ledger) Leave(w *Waiter) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.leaveLocked(w)
-}
-
-func (g *Ledger) leaveLocked(w *Waiter) {
-	if w.at != nil {
-		g.waiters.Remove(w.at)
-		w.at = nil
-	}
-}
-
-// maxWoken is how many waiters one Release wakes: the first of them take what
-// there is, and give it back one day.
-const maxWoken = 16
-
-// wakeLocked picks those who may find something now: of that node, or of any
-// other as far as the bound on all has held them up.
-func (g *Ledger) wakeLocked(r Resource, node identity.NodeID) (woken []*Waiter) {
-	scarce := g.all[r].most-g.all[r].used < g.all[r].most/share
-	for e := g.waiters.Front(); e != nil && len(woken) < maxWoken; {
-		w := e.Value.(*Waiter)
-		e = e.Next()
-		if w.r == r && (w.node == node || scarce) {
-			g.leaveLocked(w)
-			woken = append(woken, w)
-		}
-	}
-	return woken
+	g.serve(r)
 }
 
 // Allow reports whether a node may do once more what there is a rate of, and
@@ -253,7 +199,11 @@ func (g *Ledger) wakeLocked(r Resource, node identity.NodeID) (woken []*Waiter) 
 func (g *Ledger) Allow(r Rate, node identity.NodeID) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	most, t := g.rates[r].most, g.tab(node)
+	most := g.rates[r].most
+	if most == int64(unbounded[int]()) {
+		return nil
+	}
+	t := g.tab(node)
 	if t == nil || t.rates[r].take(float64(most), time.Now()) {
 		return nil
 	}
@@ -266,12 +216,16 @@ func (g *Ledger) Allow(r Rate, node identity.NodeID) error {
 func (g *Ledger) Pace(r Rate, node identity.NodeID) (wait time.Duration, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	most, t := g.rates[r].most, g.tab(node)
+	most := g.rates[r].most
+	if most == int64(unbounded[int]()) {
+		return 0, nil
+	}
+	t := g.tab(node)
 	if t == nil {
 		return 0, nil
 	}
-	b := &t.rates[r]
-	b.fill(float64(most), time.Now())
+	b, now := &t.rates[r], time.Now()
+	b.left, b.at = b.filled(float64(most), now), now
 	if b.left < 1-float64(most) {
 		g.rates[r].refused++
 		return 0, &transport.LimitError{What: r.String() + perNode, Limit: most}
@@ -281,7 +235,7 @@ func (g *Ledger) Pace(r Rate, node identity.NodeID) (wait time.Duration, err err
 }
 
 func (b *bucket) take(rate float64, now time.Time) bool {
-	b.fill(rate, now)
+	b.left, b.at = b.filled(rate, now), now
 	if b.left < 1 {
 		return false
 	}
@@ -289,13 +243,12 @@ func (b *bucket) take(rate float64, now time.Time) bool {
 	return true
 }
 
-func (b *bucket) fill(rate float64, now time.Time) {
+// filled returns what is left at now.
+func (b *bucket) filled(rate float64, now time.Time) float64 {
 	if b.at.IsZero() {
-		b.left = rate
-	} else {
-		b.left = min(rate, b.left+rate*now.Sub(b.at).Seconds())
+		return rate
 	}
-	b.at = now
+	return min(rate, b.left+rate*now.Sub(b.at).Seconds())
 }
 
 // minSweep is how many nodes are kept without looking for those to forget.
@@ -323,7 +276,8 @@ func (g *Ledger) sweep(now time.Time) {
 	for id, t := range g.nodes {
 		idle := t.used == [resources]int64{}
 		for r := range t.rates {
-			idle = idle && now.Sub(t.rates[r].at) > time.Second
+			// Pace lets it be more than a second until it is full again.
+			idle = idle && t.rates[r].filled(float64(g.rates[r].most), now) >= float64(g.rates[r].most)
 		}
 		if idle {
 			delete(g.nodes, id)
@@ -357,30 +311,25 @@ func (g *Ledger) Uses() []Use {
 	for r := range rates {
 		rows = append(rows, Use{What: r.String(), PerNode: g.rates[r].most, Refused: g.rates[r].refused})
 	}
-	ids := make([]identity.NodeID, 0, len(g.nodes))
-	for id := range g.nodes {
-		ids = append(ids, id)
-	}
-	// So that of several who use the same it is always the same one.
-	slices.SortFunc(ids, func(a, b identity.NodeID) int { return cmp.Compare(a.String(), b.String()) })
 	now := time.Now()
-	for _, id := range ids {
-		t := g.nodes[id]
+	for id, t := range g.nodes {
 		for r := range resources {
 			rows[r].top(id, t.used[r])
 		}
+		// Looking is not asking: the bucket stays as it is, or a node that is
+		// only looked at would never be forgotten.
 		for r := range rates {
-			if b := t.rates[r]; !b.at.IsZero() {
-				b.fill(float64(g.rates[r].most), now)
-				rows[int(resources)+int(r)].top(id, g.rates[r].most-int64(b.left))
+			if most := g.rates[r].most; !t.rates[r].at.IsZero() {
+				rows[int(resources)+int(r)].top(id, most-int64(t.rates[r].filled(float64(most), now)))
 			}
 		}
 	}
 	return rows
 }
 
+// top keeps the one that uses most; of several the same one each time.
 func (u *Use) top(id identity.NodeID, used int64) {
-	if used > u.TopUsed {
+	if used > u.TopUsed || used > 0 && used == u.TopUsed && bytes.Compare(id[:], u.Top[:]) < 0 {
 		u.Top, u.TopUsed = id, used
 	}
 }

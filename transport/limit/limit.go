@@ -191,7 +191,7 @@ func (l Limits) WithDefaults() Limits {
 	within(&c.Window, 1<<20, leastStart, mostWindow)
 	within(&c.Start, min(16<<10, c.Window), leastStart, c.Window)
 	if c.MaxWindow == 0 {
-		c.MaxWindow = min(growth*c.Window, mostWindow)
+		c.MaxWindow = growth * min(c.Window, mostWindow/growth)
 	}
 	c.MaxWindow = min(max(c.MaxWindow, c.Window), mostWindow)
 	bound(&c.Inbox, 2<<30)
@@ -213,8 +213,17 @@ func bound[T int | int64](v *T, def T) {
 	case *v == 0:
 		*v = def
 	case *v < 0:
-		*v = T(min(math.MaxInt64, uint64(math.MaxInt)))
+		*v = unbounded[T]()
 	}
+}
+
+// unbounded is what stands for no bound: the largest number of the type.
+func unbounded[T int | int64]() T {
+	most := T(math.MaxInt32)
+	for wider := 2*most + 1; wider > most; wider = 2*most + 1 {
+		most = wider
+	}
+	return most
 }
 
 // within reads a number that has to be between two others; negative is the
@@ -248,12 +257,17 @@ func Read(r io.Reader) (Limits, error) {
 	return l, nil
 }
 
-var errTail = errors.New("something follows the limits")
+var (
+	errTail  = errors.New("something follows the limits")
+	errEmpty = errors.New("nothing in it: the defaults are written {}")
+)
 
 func decode(data []byte, l *Limits) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(l); err != nil {
+	if err := dec.Decode(l); err == io.EOF {
+		return errEmpty
+	} else if err != nil {
 		return err
 	}
 	if _, err := dec.Token(); err != io.EOF {
