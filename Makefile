@@ -4,24 +4,32 @@
 # make sim-night    the same with 10,000 and 1,000 seeds, from SIMFIRST on
 # make sim-mutants  planted bugs, which the campaign has to find
 # make sim-same     twenty seeds, twenty times each: do they run the same way?
-# make fuzz     every fuzz target with FUZZN inputs
+# make attack   the attack suite: a node, an honest pair, and everything at once
+# make fuzz     every fuzz target for FUZZTIME, 30 s; FUZZPAR inputs at a time
+# make fuzz-night   the same for 10 min each
+# make sec      gosec, with the exceptions of .ci/gosec.json
+# make vuln     known vulnerabilities, from DB, https://vuln.go.dev
+# make sbom     bin/peerctl, built twice alike, and what it is made of
 # make generate the generated files, anew
 #
 # Needs Go, a C compiler for the race detector, and a POSIX shell.
 
 .POSIX:
 .SUFFIXES:
-.PHONY: check fmt vet lint fix generated generate arch docs test fuzz fuzz-smoke
+.PHONY: check fmt vet lint sec fix generated generate arch docs test fuzz fuzz-smoke fuzz-night
+.PHONY: attack vuln sbom
 .PHONY: sim sim-night sim-mutants sim-same
 
-FUZZN    = 1000000x
+FUZZTIME = 30s
+FUZZPAR  =
+DB       = https://vuln.go.dev
 SIMFIRST = 1
 SIM      = go test -count=1 -timeout 0 -v -artifacts -outputdir bin
 GOFILES  = find . -name '*.go' ! -path './bin/*' ! -path '*/testdata/*'
 GENFILES = find . \( -name '*_gen.go' -o -name '*_gen_test.go' \) ! -path './bin/*'
 
 # The cheap ones first.
-check: fmt vet lint fix generated arch docs test sim fuzz-smoke
+check: fmt vet lint sec fix generated arch docs test sim fuzz-smoke
 	@echo "make check: everything holds"
 
 fmt:
@@ -38,6 +46,18 @@ lint:
 	@echo "make lint"
 	@go tool staticcheck ./... || { \
 		echo "make lint: mend what staticcheck says above. 'go tool staticcheck -explain CODE' tells more"; exit 1; }
+
+# gosec takes a package that does not compile, and says nothing when all is well.
+sec:
+	@echo "make sec"
+	@go tool -modfile=.ci/tools.mod gosec -quiet -conf .ci/gosec.json -exclude-generated ./... 2>/dev/null || { \
+		echo "make sec: mend what gosec says above, or add it with the reason to .ci/gosec.json. 'make vet' tells what does not compile"; exit 1; }
+
+vuln:
+	@.ci/vuln '$(DB)'
+
+sbom:
+	@.ci/sbom
 
 fix:
 	@echo "make fix"
@@ -89,8 +109,14 @@ sim-mutants:
 sim-same:
 	@$(SIM) -run '^TestCampaignSameTrace$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=20 -sim.same=20
 
+attack:
+	@go test -count=1 -timeout 30m -v ./cmd/internal/attacktest -attack.full
+
 fuzz-smoke:
-	@.ci/fuzz 20000x
+	@FUZZPAR='$(FUZZPAR)' .ci/fuzz 20000x
 
 fuzz:
-	@.ci/fuzz $(FUZZN)
+	@FUZZPAR='$(FUZZPAR)' .ci/fuzz $(FUZZTIME)
+
+fuzz-night:
+	@FUZZPAR='$(FUZZPAR)' .ci/fuzz 10m
