@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -144,7 +145,12 @@ func (a *app) knownAdd(addr, who string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Add(addr, id); err != nil {
+	err = f.Add(addr, id)
+	if e, ok := errors.AsType[*trust.ChangedKeyError](err); ok {
+		return advise(fmt.Errorf("%w: the key of %v is known at %s (%s:%d)", fs.ErrExist, e.Known, addr, e.Path, e.Line),
+			"if the node has a new one: peerctl known forget %s", addr)
+	}
+	if err != nil {
 		return err
 	}
 	return a.print(knownChange{Addr: addr, ID: id.String(), File: path})

@@ -38,6 +38,7 @@ func TestNumbersAndAges(t *testing.T) {
 		number(0, "file"):        "0 files",
 		number(1, "directory"):   "1 directory",
 		number(2, "directory"):   "2 directories",
+		number(2, "key"):         "2 keys",
 		number(int64(1), "byte"): "1 byte",
 		short(-1):                "0s",
 		short(59.9):              "59s",

@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"ckt.local/transport/identity"
+	"ckt.local/transport/trust"
 )
 
 // patience bounds everything that a test waits for.
@@ -31,15 +34,16 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the transcripts in testdata/script, each with a directory,
 // a configuration and a node key of its own. Besides the commands that
-// testscript knows they have:
+// testscript knows, which come first if a name is one of theirs, they have:
 //
 //	serve NAME ARG…     runs "peerctl serve ARG…" until the script ends; $NAME is its URL, ${NAME}_ADDR its host:port
-//	stop NAME           ends it with SIGTERM, and wants exit code 0
+//	end NAME            ends it with SIGTERM, and wants exit code 0
 //	kill9 NAME          kills it
 //	logged NAME REGEXP  wants a line like that in the stderr of a server that has ended
 //	exits CODE ARG…     runs "peerctl ARG…" and wants that exit code
 //	capture VAR         sets $VAR to the last stdout
 //	random FILE BYTES   writes a file of reproducible noise
+//	rotation FILE OLDKEY NEWKEY FROM UNTIL  writes a statement that holds between two times from now
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -53,14 +57,23 @@ func TestScripts(t *testing.T) {
 			e.Values[serversKey{}] = servers{}
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "terminals" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			_, err := os.Stat("/dev/ptmx")
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":   serveScript,
-			"stop":    stopScript,
+			"end":     endScript,
 			"kill9":   kill9Script,
 			"logged":  loggedScript,
 			"exits":   exitsScript,
 			"capture": captureScript,
 			"random":  randomScript,
+
+			"rotation": rotationScript,
 		},
 	})
 }
@@ -183,7 +196,7 @@ func take(ts *testscript.TestScript, args []string) *server {
 	return s
 }
 
-func stopScript(ts *testscript.TestScript, _ bool, args []string) {
+func endScript(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(take(ts, args).end(syscall.SIGTERM))
 }
 
@@ -230,6 +243,24 @@ func randomScript(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), noise(n), 0o644))
+}
+
+func rotationScript(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: rotation FILE OLDKEY NEWKEY FROM UNTIL")
+	}
+	var keys [2]*identity.Key
+	var times [2]time.Time
+	for i := range 2 {
+		key, err := identity.ReadKeyFile(ts.MkAbs(args[1+i]), nil)
+		ts.Check(err)
+		after, err := time.ParseDuration(args[3+i])
+		ts.Check(err)
+		keys[i], times[i] = key, time.Now().Add(after)
+	}
+	r, err := trust.NewRotation(keys[0], keys[1], times[0], times[1])
+	ts.Check(err)
+	ts.Check(r.Write(ts.MkAbs(args[0])))
 }
 
 func noise(n int) []byte {

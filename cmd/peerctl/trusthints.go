@@ -39,7 +39,8 @@ func (a *app) dialledAt(resolved string) string {
 // changedKey: another key answers than the one that is noted. That is what
 // somebody in the middle looks like, and must not be overlooked.
 func (a *app) changedKey(e *trust.ChangedKeyError) verdict {
-	const frame = "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@"
+	const loud = "@   WARNING: THE KEY OF THE OTHER NODE HAS CHANGED!   @"
+	frame := strings.Repeat("@", len(loud))
 	known := ""
 	if a.trust.known != "" {
 		known = " --known " + a.trust.known
@@ -50,7 +51,7 @@ func (a *app) changedKey(e *trust.ChangedKeyError) verdict {
 		Hint:    fmt.Sprintf("ask its owner what \"peerctl id\" prints there; if it is the new one: peerctl known forget %s%s, and try again", e.Addr, known),
 		alarm: []string{
 			frame,
-			"@       WARNING: THE KEY OF THE OTHER NODE HAS CHANGED!       @",
+			loud,
 			frame,
 			"Somebody may be answering in its place, or it was given a new key.",
 		},
