@@ -338,6 +338,11 @@ func TestAppendAuthorizedRefuses(t *testing.T) {
 		"no patterns":        {ID: id, From: []string{}},
 		"two patterns in 1":  {ID: id, From: []string{"1.2.3.4,*"}},
 		"bad pattern":        {ID: id, From: []string{"10.0.0.1/8"}},
+		"two to start in 1":  {ID: id, Start: []string{"a,b"}},
+		"an empty start":     {ID: id, Start: []string{""}},
+		"start of another's": {ID: id, Services: []string{"a"}, Start: []string{"b"}},
+		"negative circuits":  {ID: id, MaxCircuits: -1},
+		"too large a rate":   {ID: id, Rate: maxCount + 1},
 		"expired since 1900": {ID: id, Expires: time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)},
 		"too long":           {ID: id, Comment: strings.Repeat("c", maxPeersLine)},
 	} {

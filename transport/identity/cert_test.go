@@ -159,6 +159,26 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
+func TestCertificateWithExtension(t *testing.T) {
+	k := testKey(t, 1)
+	ext := pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Value: []byte("\x04\x02hi")}
+	c, err := Certificate(k, ext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, e := range c.Leaf.Extensions {
+		found = found || e.Id.Equal(ext.Id) && string(e.Value) == string(ext.Value) && !e.Critical
+	}
+	if !found {
+		t.Errorf("extensions %v", c.Leaf.Extensions)
+	}
+	client, server := handshake(t, c, certOf(t, testKey(t, 2)))
+	if client.err != nil || server.err != nil || server.saw != k.ID() {
+		t.Errorf("client %v, server %v", client.err, server.err)
+	}
+}
+
 func template() *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(1),

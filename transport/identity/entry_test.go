@@ -45,7 +45,15 @@ func TestParseAuthorizedPeers(t *testing.T) {
 		"minutes":     {`expiry-time="203001021504Z" ` + key, Entry{Expires: utc(2030, 1, 2, 15, 4, 0)}},
 		"seconds":     {`expiry-time="20300102150405Z" ` + key, Entry{Expires: utc(2030, 1, 2, 15, 4, 5)}},
 		"local time":  {`expiry-time="203001021504" ` + key, Entry{Expires: time.Date(2030, 1, 2, 15, 4, 0, 0, time.Local).UTC()}},
-		"all options": {`services="a",from="::1",expiry-time="20300102Z" ` + key, Entry{Services: []string{"a"}, From: []string{"::1"}, Expires: utc(2030, 1, 2, 0, 0, 0)}},
+		"start":       {`start="echo,files" ` + key, Entry{Start: []string{"echo", "files"}}},
+		"start none":  {`start="" ` + key, Entry{Start: []string{}}},
+		"start first": {`start="b",services="a,b" ` + key, Entry{Services: []string{"a", "b"}, Start: []string{"b"}}},
+		"circuits":    {`max-circuits="1" ` + key, Entry{MaxCircuits: 1}},
+		"rate":        {`rate="1048576" ` + key, Entry{Rate: 1 << 20}},
+		"all options": {
+			`rate="5",max-circuits="10",services="a",start="a",from="::1",expiry-time="20300102Z" ` + key,
+			Entry{Services: []string{"a"}, Start: []string{"a"}, From: []string{"::1"}, Expires: utc(2030, 1, 2, 0, 0, 0), MaxCircuits: 10, Rate: 5},
+		},
 	} {
 		c.want.ID, c.want.Line = id, 3
 		entries, bad := parse(t, "# a comment\n\n"+c.line+"\n")
@@ -98,6 +106,25 @@ func TestBadLinesAllowNobody(t *testing.T) {
 		"text after the quote":   `services="a"b ` + key,
 		"comma after options":    `services="a", ` + key,
 		"comma before options":   `,services="a" ` + key,
+		"start twice":            `start="",start="a" ` + key,
+		"empty start":            `start="a,,b" ` + key,
+		"star in start":          `start="*" ` + key,
+		"start of another's":     `services="a",start="a,b" ` + key,
+		"the same in turn":       `start="a,b",services="a" ` + key,
+		"start without value":    `start ` + key,
+		"no circuits":            `max-circuits="0" ` + key,
+		"negative circuits":      `max-circuits="-1" ` + key,
+		"no number of circuits":  `max-circuits="" ` + key,
+		"too many circuits":      `max-circuits="1048577" ` + key,
+		"circuits twice":         `max-circuits="1",max-circuits="1" ` + key,
+		"leading zero":           `rate="01" ` + key,
+		"plus":                   `rate="+1" ` + key,
+		"underscore":             `rate="1_0" ` + key,
+		"blank in number":        `rate=" 1" ` + key,
+		"fraction of a rate":     `rate="0.5" ` + key,
+		"overflow":               `rate="18446744073709551617" ` + key,
+		"rate twice":             `rate="1",rate="2" ` + key,
+		"rate not quoted":        `rate=1 ` + key,
 		"no from":                `from="" ` + key,
 		"empty pattern":          `from="::1,," ` + key,
 		"lone negation":          `from="*,!" ` + key,
@@ -213,17 +240,19 @@ func TestValidServiceName(t *testing.T) {
 }
 
 func FuzzAuthorizedPeers(f *testing.F) {
-	key := testKey(f, 1).ID().PublicLine("me")
-	f.Add(key)
-	f.Add(`services="a,b",from="10.0.0.0/8,!10.1.*",expiry-time="20300102" ` + key + "\n#\n\r\n" + key)
-	f.Add(`from="a\"b" ` + key + "\nrestrict " + key)
 	f.Fuzz(func(t *testing.T, text string) {
 		entries, bad, err := ParseAuthorizedPeers(strings.NewReader(text))
 		if err != nil && len(entries) != 0 {
 			t.Fatal("entries beside an error")
 		}
+		if len(entries)+len(bad) > strings.Count(text, "\n")+1 {
+			t.Fatalf("%d entries and %d bad lines from %q", len(entries), len(bad), text)
+		}
 		lines := strings.SplitAfter(text, "\n")
 		for _, e := range entries {
+			if e.MaxCircuits < 0 || e.MaxCircuits > maxCount || e.Rate < 0 || e.Rate > maxCount || e.consistent() != nil {
+				t.Fatalf("an entry beyond its bounds: %+v", e)
+			}
 			if e.ID.IsZero() || slices.ContainsFunc(bad, func(b *LineError) bool { return b.Line == e.Line }) {
 				t.Fatalf("an entry from a bad line: %+v", e)
 			}

@@ -211,7 +211,7 @@ func (f SafeFile) readLocked(file *os.File) ([]byte, error) {
 // notWritten says what to do about a file that could not be written.
 func notWritten(path string, err error) error {
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("identity: %w", err)
+		return fmt.Errorf("identity: %w", &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist})
 	}
 	var do string
 	switch {
