@@ -21,7 +21,7 @@ func bounds() limit.Limits {
 			Streams: 4096, Receive: 16 << 20, ReceivePerNode: 8 << 20,
 		},
 		Circuit: limit.Circuit{
-			Circuits: 2048, CircuitsPerNode: 1024, Payload: 256 << 10, Window: 256 << 10, MaxWindow: 1 << 20,
+			Circuits: 1024, CircuitsPerNode: 512, Payload: 256 << 10, Window: 256 << 10, MaxWindow: 1 << 20,
 			Inbox: 24 << 20, InboxPerNode: 12 << 20, Replay: 24 << 20, ReplayPerNode: 12 << 20,
 		},
 		Peer: limit.Peer{Started: 64, StartedPerNode: 16},
@@ -66,6 +66,7 @@ type arena struct {
 	calmAt  time.Time
 	extra   int // newcomers so far
 	secrets *secrets
+	trickle *trickle
 
 	reacted int // tries of this case that the node has done something about at once
 }
@@ -80,14 +81,8 @@ func newArena(t *testing.T) *arena {
 	dir := t.TempDir()
 	list := filepath.Join(dir, "authorized_peers")
 	newKey := func(name string, services ...string) (*identity.Key, string) {
-		key, err := identity.Generate()
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, name)
-		if err := identity.WriteKeyFile(file, key, nil, name); err != nil {
-			t.Fatal(err)
-		}
+		key := anyKey(t)
+		file := writeKey(t, dir, name, key)
 		if services != nil {
 			if err := identity.AppendAuthorized(list, identity.Entry{ID: key.ID(), Services: services, Comment: name}); err != nil {
 				t.Fatal(err)
@@ -119,16 +114,23 @@ func newArena(t *testing.T) *arena {
 	if a.target, err = net.ResolveUDPAddr("udp4", a.url.Addr); err != nil {
 		t.Fatal(err)
 	}
-	a.mallory, a.second = newMallory(t, a.target, keys[0], 2), newMallory(t, a.target, keys[1], 3)
-	a.drip, a.unknown = newMallory(t, a.target, keys[2], 4), newMallory(t, a.target, stranger, 5)
+	a.mallory, a.second = newMallory(t, a.target, keys[0], 2, 24), newMallory(t, a.target, keys[1], 3, 4)
+	a.drip, a.unknown = newMallory(t, a.target, keys[2], 4, 4), newMallory(t, a.target, stranger, 5, 24)
 	for _, k := range keys[3:] {
-		a.crowd = append(a.crowd, newMallory(t, a.target, k, 6))
+		a.crowd = append(a.crowd, newMallory(t, a.target, k, 6, 4))
 	}
 	a.pair.must(t, order{Do: "open", URL: a.node.URL})
 	a.pair.must(t, order{Do: "mark"})
 	a.pair.must(t, order{Do: "await", N: samples})
 	a.base = a.node.resident(t)
 	return a
+}
+
+// close ends what belongs to the arena before the test does.
+func (a *arena) close(t *testing.T) {
+	a.trickle.end()
+	a.pair.end(t)
+	a.node.end(t)
 }
 
 // samples is the least number of round trips that a figure is made of.
@@ -150,4 +152,19 @@ func anyKey(t testing.TB) *identity.Key {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func writeKey(t testing.TB, dir, name string, key *identity.Key) (file string) {
+	t.Helper()
+	file = filepath.Join(dir, name)
+	if err := identity.WriteKeyFile(file, key, nil, name); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// keyFile makes a file with a fresh key.
+func keyFile(t testing.TB, dir, name string) string {
+	t.Helper()
+	return writeKey(t, dir, name, anyKey(t))
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -120,10 +119,15 @@ func credits() attack {
 			return slices.Concat(yield(s, 0, 0), yield(s, 1, 0), yield(s+4, 5, 1), yield(math.MaxUint64, math.MaxUint64, 0))
 		}},
 		{what: "yield of more", control: func(s u) []byte { return yield(s, 1<<20, 1<<40) }},
-		{what: "want of 2⁶³", circuit: one, control: func(s u) []byte { return want(s, 1<<63) }},
-		{what: "want of 2⁶⁴−1", control: func(s u) []byte { return slices.Concat(want(s, math.MaxUint64), want(s, 0), want(s, 1)) }},
+		{what: "want of 2⁶³", circuit: one, control: func(s u) []byte { return want(s, 0, 1<<10, 1<<63) }},
+		{what: "wants that cannot be", control: func(s u) []byte { return want(s, 1<<63, 1<<63, 1<<63) }, faulty: true},
+		{what: "want from nothing to 2⁶³", control: func(s u) []byte { return want(s, 0, 1<<63, 1<<63) }, faulty: true},
+		{what: "want of less than the next one takes", control: func(s u) []byte { return want(s, 0, 200_000, 100_000) }, faulty: true},
+		{what: "want of 2⁶⁴−1", control: func(s u) []byte {
+			return slices.Concat(want(s, 0, 1, math.MaxUint64), want(s, 0, 0, 0), want(s, 0, 1, 1))
+		}},
 		{what: "want of foreign streams", control: func(s u) []byte {
-			return slices.Concat(want(s+4, 1<<30), want(0, 1<<30), want(math.MaxUint64, 1<<30))
+			return slices.Concat(want(s+4, 0, 1, 1<<30), want(0, 0, 1, 1<<30), want(math.MaxUint64, 0, 1, 1<<30))
 		}},
 	})
 }
@@ -213,7 +217,7 @@ func circuitsInMasses() []attack {
 		manyCircuits("100,000 circuits of one key", volume(1500, 100_000),
 			func(a *arena) []*mallory { return []*mallory{a.mallory} },
 			func(a *arena) int { return a.limits.Circuit.CircuitsPerNode }),
-		manyCircuits("100,000 circuits of many keys", volume(3000, 100_000),
+		manyCircuits("100,000 circuits of many keys", volume(1500, 100_000),
 			func(a *arena) []*mallory { return a.crowd },
 			func(a *arena) int { return a.limits.Circuit.Circuits }),
 	}
@@ -223,14 +227,17 @@ func circuitsInMasses() []attack {
 // acknowledges. What comes is read, or not even that.
 func unreadSource() attack {
 	return attack{"circuits never acknowledged, nor read", [2]int{1, 4}, func(t *testing.T, a *arena) int {
-		l := a.connect(t, a.mallory)
+		l, err := a.mallory.connectSaying(settings(1<<10, 1<<20, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer l.close()
 		streams := a.openMany(l, "source", 200)
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		for i, s := range streams {
 			defer drop(s)
-			l.control.Write(ack(uint64(s.StreamID()), 0, 1<<62))
+			l.write(ack(uint64(s.StreamID()), 0, 1<<62))
 			if i%10 == 0 {
 				continue
 			}
@@ -271,25 +278,49 @@ func unreadSink() attack {
 		defer wg.Wait()
 		for i, s := range streams {
 			defer drop(s)
-			l.control.Write(want(uint64(s.StreamID()), 1<<40))
-			wg.Go(func() { pourInto(s, i%2 == 0) })
+			wg.Go(func() {
+				if i%4 == 0 {
+					pourInto(s)
+				} else {
+					l.pour(s)
+				}
+			})
 		}
 		a.hold(t, volume(2*samples, 20*samples))
 		return len(streams)
 	}}
 }
 
-// pourInto sends fragments until the node has had enough: whoever is greedy
-// goes on when the first credit is used up, others wait.
-func pourInto(s *quicgo.Stream, greedy bool) {
+// pourInto sends fragments whatever the credit is, until the node has had
+// enough.
+func pourInto(s *quicgo.Stream) {
 	payload := make([]byte, 6<<10)
-	for serial := uint64(1); greedy || serial < 200; serial++ {
+	for serial := uint64(1); ; serial++ {
 		s.SetWriteDeadline(time.Now().Add(2 * time.Second))
 		if _, err := s.Write(data(serial, payload)); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return // QUIC's own window is full
-			}
 			return
 		}
+	}
+}
+
+// pour sends as much as the node gives credit for, and wants more and more,
+// until there is none for a while.
+func (l *line) pour(s *quicgo.Stream) {
+	frame, stream := len(data(1<<30, make([]byte, 6<<10)))+512, uint64(s.StreamID())
+	at := uint64(0)
+	for serial := uint64(1); ; serial++ {
+		next := at + uint64(frame)
+		if l.credit(stream) < next {
+			l.write(want(stream, at, next, at+1<<30))
+			if !l.await(stream, next) {
+				return
+			}
+		}
+		b := data(serial, make([]byte, 6<<10))
+		s.SetWriteDeadline(time.Now().Add(2 * time.Second))
+		if _, err := s.Write(b); err != nil {
+			return
+		}
+		at += uint64(len(b)) + 512
 	}
 }

@@ -258,6 +258,26 @@ func misplaced() attack {
 	return saying("frames in the wrong place, settings twice and changed", 5, all)
 }
 
+func oddOpens() attack {
+	var all []example
+	for _, n := range []uint64{0, 1, 1 << 30, 1 << 62, math.MaxInt64, 1 << 63, math.MaxUint64} {
+		for _, change := range []func(o *opening){
+			func(o *opening) { o.credit, o.first = n, true },
+			func(o *opening) { o.credit = n },
+			func(o *opening) { o.received = n },
+			func(o *opening) { o.generation = n },
+			func(o *opening) { o.wait = n },
+			func(o *opening) { o.resume, o.received, o.credit, o.generation, o.wait = true, n, n, n, 0 },
+			func(o *opening) { o.circuit, o.from, o.credit = id{}, id{}, n },
+		} {
+			o := openTo("echo")
+			change(&o)
+			all = append(all, example{"", atFirst, o.frame()}, example{"", atFirst, append(o.frame(), data(1, []byte("x"))...)})
+		}
+	}
+	return saying("openings with numbers of 0 to 2⁶⁴−1", 10, all)
+}
+
 func badNames() attack {
 	var all []example
 	for _, name := range []string{

@@ -96,11 +96,11 @@ func replayedHello() attack {
 
 // flood opens as many connections as the node lets it, from one key or from
 // many, and holds them until there are no more to be had.
-func flood(name string, quick, full int, who func(t *testing.T, a *arena, i int) *mallory, wanted ...transport.Code) attack {
+func flood(name string, quick, full, round int, who func(t *testing.T, a *arena, i int) *mallory, wanted transport.Code, most func(a *arena) int) attack {
 	i := 0
 	return attack{name, [2]int{quick, full}, func(t *testing.T, a *arena) int {
-		const round = 24
 		var held []*quicgo.Conn
+		let := 0
 		for range round {
 			m := who(t, a, i)
 			i++
@@ -110,14 +110,16 @@ func flood(name string, quick, full int, who func(t *testing.T, a *arena, i int)
 			}
 			held = append(held, qc)
 			err = greet(qc, greeting{nonce: rand.Uint64() | 1, serial: 1}.frame())
-			if err == nil || len(wanted) == 0 {
-				continue
-			}
-			if code, ok := codeOf(err); ok && code != wanted[0] {
-				t.Errorf("refused with %v, want %v: %v", code, wanted[0], err)
+			if err == nil {
+				let++
+			} else if code, ok := codeOf(err); ok && code != wanted {
+				t.Errorf("refused with %v, want %v: %v", code, wanted, err)
 			} else if ok {
 				a.reacted++
 			}
+		}
+		if bound := most(a); let > bound {
+			t.Errorf("%d connections were let in, want at most %d", let, bound)
 		}
 		for _, qc := range held {
 			qc.CloseWithError(0, "")
@@ -140,20 +142,23 @@ func codeOf(err error) (transport.Code, bool) {
 
 func floods() []attack {
 	strangers := map[int]*mallory{}
+	nobody := func(*arena) int { return 0 }
 	return []attack{
-		flood("connections in a flood, one authorised key", 48, 10_000,
-			func(_ *testing.T, a *arena, _ int) *mallory { return a.mallory }, transport.CodeLimit),
-		flood("connections in a flood, many authorised keys", 48, 5000,
-			func(_ *testing.T, a *arena, i int) *mallory { return a.crowd[i%len(a.crowd)] }, transport.CodeLimit),
-		flood("connections in a flood, one unknown key", 48, 5000,
-			func(_ *testing.T, a *arena, _ int) *mallory { return a.unknown }, transport.CodeRefused),
-		flood("connections in a flood, many unknown keys", 48, 5000,
+		flood("connections in a flood, one authorised key", 48, 10_000, 24,
+			func(_ *testing.T, a *arena, _ int) *mallory { return a.mallory }, transport.CodeLimit,
+			func(a *arena) int { return a.limits.Transport.ConnsPerNode }),
+		flood("connections in a flood, many authorised keys", 128, 5000, 64,
+			func(_ *testing.T, a *arena, i int) *mallory { return a.crowd[i%len(a.crowd)] }, transport.CodeLimit,
+			func(a *arena) int { return a.limits.Transport.Conns }),
+		flood("connections in a flood, one unknown key", 48, 5000, 24,
+			func(_ *testing.T, a *arena, _ int) *mallory { return a.unknown }, transport.CodeRefused, nobody),
+		flood("connections in a flood, many unknown keys", 48, 5000, 24,
 			func(t *testing.T, a *arena, i int) *mallory {
 				i %= volume(24, 1000)
 				if strangers[i] == nil {
 					strangers[i] = a.unknown.as(certificateOf(t, anyKey(t)))
 				}
 				return strangers[i]
-			}, transport.CodeRefused),
+			}, transport.CodeRefused, nobody),
 	}
 }

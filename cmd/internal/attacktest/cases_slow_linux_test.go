@@ -14,11 +14,13 @@ func ahead() attack {
 	return attack{"data ahead of hello, as much as there is room for", [2]int{1, 20}, func(t *testing.T, a *arena) int {
 		const conns, streams = 6, 10
 		var wg sync.WaitGroup
+		n := 0
 		junk := make([]byte, 2<<20)
 		for range conns {
 			qc, err := a.mallory.dial(a.mallory.tls())
 			if err != nil {
-				continue // turned away
+				t.Logf("turned away: %v", err)
+				continue
 			}
 			defer qc.CloseWithError(0, "")
 			for range streams {
@@ -26,6 +28,7 @@ func ahead() attack {
 				if err != nil {
 					break
 				}
+				n++
 				wg.Go(func() {
 					s.SetWriteDeadline(time.Now().Add(time.Duration(volume(300, 3000)) * time.Millisecond))
 					s.Write(junk)
@@ -33,7 +36,7 @@ func ahead() attack {
 			}
 		}
 		wg.Wait()
-		return conns * streams
+		return max(n, 1)
 	}}
 }
 
@@ -41,16 +44,20 @@ func ahead() attack {
 // then go on by a byte now and then, all the while the other cases run.
 type trickle struct {
 	stop chan struct{}
+	once sync.Once // of closing stop
 	wg   sync.WaitGroup
 }
 
 func newTrickle(t *testing.T, a *arena) {
 	tr := &trickle{stop: make(chan struct{})}
 	tr.wg.Go(func() { tr.run(a.drip) })
-	t.Cleanup(func() {
-		close(tr.stop)
-		tr.wg.Wait()
-	})
+	a.trickle = tr
+	t.Cleanup(tr.end)
+}
+
+func (tr *trickle) end() {
+	tr.once.Do(func() { close(tr.stop) })
+	tr.wg.Wait()
 }
 
 func (tr *trickle) run(m *mallory) {

@@ -84,9 +84,9 @@ func panics() attack {
 		panicked := 0
 		for range round {
 			s, _, err := l.open(openTo("panic"))
-			if r, ok := errors.AsType[*refusedError](err); ok {
-				t.Logf("refused with %d: %s", r.code, r.text)
-				continue // busy, or just ended
+			if r, ok := errors.AsType[*refusedError](err); ok && r.code == refusedLimit {
+				a.hold(t, 10) // too many starts in a second
+				continue
 			}
 			if err != nil {
 				t.Fatal(err)

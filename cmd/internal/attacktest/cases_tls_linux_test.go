@@ -146,7 +146,7 @@ func early() attack {
 		tokens := quicgo.NewLRUTokenStore(10, 10)
 		for range 2 {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			qc, err := a.mallory.tr.DialEarly(ctx, a.mallory.target, conf, &quicgo.Config{TokenStore: tokens})
+			qc, err := a.mallory.next().DialEarly(ctx, a.mallory.target, conf, &quicgo.Config{TokenStore: tokens})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,6 +11,7 @@ import (
 // The flags of this package.
 var (
 	full    = flag.Bool("attack.full", false, "attack with full volumes")
+	seed    = flag.Uint64("attack.seed", 1, "what the generated tries are drawn from")
 	outFile = flag.String("attack.out", "", "write the table to this `file`, as markdown")
 )
 

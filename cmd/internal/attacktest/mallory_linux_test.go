@@ -25,47 +25,40 @@ type mallory struct {
 	key    *identity.Key
 	cert   tls.Certificate
 	target net.Addr
-	tr     *quicgo.Transport
-	sent   *atomic.Int64 // packets
+	trs    []*quicgo.Transport // each with a socket of its own
+	turn   *atomic.Int64       // which is next
 }
 
-// newMallory takes an address of this machine that the honest do not use: some
-// bounds are for each address.
-func newMallory(t testing.TB, target net.Addr, key *identity.Key, host byte) *mallory {
+// newMallory takes an address of this machine that the honest do not use, as
+// some bounds are for each address, and as many ports of it: another process
+// of the same key at the same address and port takes the place of the one
+// before.
+func newMallory(t testing.TB, target net.Addr, key *identity.Key, host byte, ports int) *mallory {
 	t.Helper()
-	cert, err := identity.Certificate(key)
-	if err != nil {
-		t.Fatal(err)
+	m := &mallory{key: key, cert: certificateOf(t, key), target: target, turn: new(atomic.Int64)}
+	for range ports {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, host)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := &quicgo.Transport{Conn: c}
+		t.Cleanup(func() {
+			tr.Close()
+			c.Close()
+		})
+		m.trs = append(m.trs, tr)
 	}
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, host)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mallory{key: key, cert: cert, target: target, sent: new(atomic.Int64)}
-	m.tr = &quicgo.Transport{Conn: &counted{PacketConn: c, sent: m.sent}}
-	t.Cleanup(func() {
-		m.tr.Close()
-		c.Close()
-	})
 	return m
 }
 
-// as is the same socket with another certificate.
+// next is the socket that the next connection is made from.
+func (m *mallory) next() *quicgo.Transport { return m.trs[int(m.turn.Add(1))%len(m.trs)] }
+
+// as is the same sockets with another certificate.
 func (m *mallory) as(cert tls.Certificate) *mallory {
 	other := *m
 	other.cert = cert
 	return &other
-}
-
-// A counted socket counts what it sends.
-type counted struct {
-	net.PacketConn
-	sent *atomic.Int64
-}
-
-func (c *counted) WriteTo(b []byte, to net.Addr) (int, error) {
-	c.sent.Add(1)
-	return c.PacketConn.WriteTo(b, to)
 }
 
 func (m *mallory) tls() *tls.Config {
@@ -81,7 +74,7 @@ func (m *mallory) tls() *tls.Config {
 func (m *mallory) dial(conf *tls.Config) (*quicgo.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return m.tr.Dial(ctx, m.target, conf, &quicgo.Config{
+	return m.next().Dial(ctx, m.target, conf, &quicgo.Config{
 		InitialPacketSize: 1200, MaxIdleTimeout: time.Minute, KeepAlivePeriod: 2 * time.Second,
 		InitialStreamReceiveWindow: 1 << 20, InitialConnectionReceiveWindow: 64 << 20, MaxConnectionReceiveWindow: 64 << 20, MaxIncomingStreams: 1 << 16, DisablePathMTUDiscovery: true,
 	})
@@ -94,6 +87,12 @@ type line struct {
 
 	wg       sync.WaitGroup
 	settings chan struct{} // closed when the node's settings have come
+	writing  sync.Mutex    // on control
+
+	mu      sync.Mutex
+	first   uint64            // credit that each circuit starts with
+	granted map[uint64]uint64 // by stream, what acks have said
+	more    chan struct{}     // closed at the next one
 }
 
 // hello goes as far as an open connection.
@@ -106,7 +105,7 @@ func (m *mallory) hello(g greeting) (*line, error) {
 		qc.CloseWithError(0, "")
 		return nil, err
 	}
-	l := &line{qc: qc, settings: make(chan struct{})}
+	l := &line{qc: qc, settings: make(chan struct{}), granted: make(map[uint64]uint64), more: make(chan struct{})}
 	l.wg.Go(l.accept)
 	return l, nil
 }
@@ -157,12 +156,14 @@ func refusedHello(body []byte) error {
 
 // connect is hello as another process each time, and settings. Circuits end
 // with the connection.
-func (m *mallory) connect() (*line, error) {
+func (m *mallory) connect() (*line, error) { return m.connectSaying(settings(1<<30, 1<<20, 0)) }
+
+func (m *mallory) connectSaying(settings []byte) (*line, error) {
 	l, err := m.hello(greeting{nonce: rand.Uint64() | 1, serial: 1})
 	if err != nil {
 		return nil, err
 	}
-	if err := l.settle(append(settings(1<<30, 1<<20, 0), resumed(false)...)); err != nil {
+	if err := l.settle(append(settings, resumed(false)...)); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -205,13 +206,74 @@ func (l *line) listen(s *quicgo.Stream) {
 		}
 		switch typ {
 		case frameSettings:
+			l.first, _, _ = msgp.ReadUint64Bytes(body[1:])
 			close(l.settings)
+		case frameAck:
+			l.take(body)
 		case framePing:
 			<-l.settings
 			nonce, _, err := msgp.ReadUint64Bytes(body[1:])
 			if err == nil && l.control != nil {
-				l.control.Write(pong(nonce))
+				l.write(pong(nonce))
 			}
+		}
+	}
+}
+
+// write says something on the control stream, while others do.
+func (l *line) write(b []byte) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.control.Write(b)
+}
+
+// take reads an ack.
+func (l *line) take(body []byte) {
+	n, rest, err := msgp.ReadArrayHeaderBytes(body[1:])
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range n {
+		var v [3]uint64
+		if err == nil {
+			_, rest, err = msgp.ReadArrayHeaderBytes(rest)
+		}
+		for i := range v {
+			if err == nil {
+				v[i], rest, err = msgp.ReadUint64Bytes(rest)
+			}
+		}
+		if err != nil {
+			return
+		}
+		l.granted[v[0]] = max(l.granted[v[0]], v[2])
+	}
+	close(l.more)
+	l.more = make(chan struct{})
+}
+
+// credit is what may be sent on a circuit, in cost.
+func (l *line) credit(stream uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.granted[stream], l.first)
+}
+
+// await waits for credit, for two seconds.
+func (l *line) await(stream, credit uint64) bool {
+	late := time.After(2 * time.Second)
+	for {
+		l.mu.Lock()
+		granted, more := max(l.granted[stream], l.first), l.more
+		l.mu.Unlock()
+		if granted >= credit {
+			return true
+		}
+		select {
+		case <-more:
+		case <-late:
+			return false
+		case <-l.qc.Context().Done():
+			return false
 		}
 	}
 }

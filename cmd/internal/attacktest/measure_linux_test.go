@@ -3,9 +3,12 @@ package attacktest
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,10 +31,11 @@ type row struct {
 	took         time.Duration
 	grown        int64 // peak of resident memory, over the start
 	quiet, under *window
+	control      *window // nil: not measured
 	lines        int
 	most         string // the message with the most lines
 	mostLines    int
-	again        int // how often it was measured again
+	measured     int // how often
 }
 
 // maxLines is how many records of one message a case may leave, and how many
@@ -39,31 +43,105 @@ type row struct {
 const maxLines, maxLinesPerSecond = 64, 1
 
 // run attacks, and checks everything that has to hold after every attack.
+//
+// The attacker, the node and the pair share the processors of one machine,
+// which they would not, had the attacker one of its own. So the pair's p99
+// under attack is held against the larger one of two: that in quiet, just
+// before, and that of a control, just after, in which this process is as busy
+// as it was and sends into a hole. What the node does about the attack is in
+// neither. A p99 that is too high is measured again, as the machine has other
+// things to do, too: a fault of the node would be there each time.
 func (a *arena) run(t *testing.T, at attack, r *row) {
 	t.Helper()
-	for ; ; r.again++ {
-		r.quiet = a.quiet(t)
-		a.once(t, at, r)
-		slow := r.under.P99 > a.patienceOf(r.quiet)
-		if !slow || t.Failed() {
-			break
+	most := volume(2, 4)
+	for {
+		r.quiet, r.control = a.quiet(t), nil
+		busy := a.once(t, at, r)
+		if r.slow(3) || *full {
+			r.control = a.control(t, busy)
 		}
-		if r.again == 2 {
-			t.Errorf("the honest pair's p99 is %v under attack, and %v in quiet: more than three times, three times in a row", r.under.P99, r.quiet.P99)
-			break
+		r.measured++
+		if t.Failed() || !r.slow(3) {
+			return
 		}
-		t.Logf("p99 %v after %v: once more", r.under.P99, r.quiet.P99)
+		if r.measured == most {
+			t.Errorf("the honest pair's p99 is %v under attack, %v in quiet and %v in the control: more than three times as much, %d times in a row",
+				r.under.P99, r.quiet.P99, r.control.P99, most)
+			return
+		}
+		t.Logf("p99 %v after %v, and %v in the control: once more", r.under.P99, r.quiet.P99, r.control.P99)
 		a.calm = nil
 	}
 }
 
-// patienceOf is the highest p99 that passes.
-func (a *arena) patienceOf(quiet *window) time.Duration {
-	floor := 2 * time.Millisecond
-	if !*full || raceDetector {
-		floor = 100 * time.Millisecond // beside all other tests: a figure about the machine
+// slow reports whether the p99 under attack is more than times that in quiet
+// or in the control. What is below the length of a turn that a scheduler gives
+// to a process is no figure of the node's.
+func (r *row) slow(times time.Duration) bool {
+	floor := time.Millisecond
+	switch { // beside all other tests it is hardly a figure at all, but for a node that stands still
+	case raceDetector:
+		floor = time.Second
+	case !*full:
+		floor = 100 * time.Millisecond
 	}
-	return max(3*quiet.P99, floor)
+	base := r.quiet.P99
+	if r.control != nil {
+		base = max(base, r.control.P99)
+	}
+	return r.under.P99 > max(times*base, floor)
+}
+
+// control measures the pair while this process is busy for such a part of the
+// time, with sending packets that go nowhere.
+func (a *arena) control(t *testing.T, busy float64) *window {
+	t.Helper()
+	hole, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 8)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close()
+	from, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 8)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { burn(from, hole.LocalAddr(), busy, stop) })
+	a.pair.must(t, order{Do: "mark"})
+	a.pair.must(t, order{Do: "await", N: max(volume(samples, 3*samples), 1)})
+	w := a.pair.must(t, order{Do: "window"}).Window
+	close(stop)
+	wg.Wait()
+	return w
+}
+
+func burn(from net.PacketConn, to net.Addr, busy float64, stop chan struct{}) {
+	const turn = 2 * time.Millisecond
+	tick := time.NewTicker(turn)
+	defer tick.Stop()
+	packet := make([]byte, firstPacket)
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		for end := time.Now().Add(time.Duration(min(busy, 1) * float64(turn))); time.Now().Before(end); {
+			from.WriteTo(packet, to)
+		}
+	}
+}
+
+// processor is how long this process has had one.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // quiet is a window of the pair without an attack, not older than 5 s.
@@ -77,16 +155,17 @@ func (a *arena) quiet(t *testing.T) *window {
 	return a.calm
 }
 
-// once attacks once and fills in the row.
-func (a *arena) once(t *testing.T, at attack, r *row) {
+// once attacks once and fills in the row. It returns which part of the time
+// this process has had a processor.
+func (a *arena) once(t *testing.T, at attack, r *row) (busy float64) {
 	t.Helper()
 	a.node.must(t, order{Do: "logs"})
 	a.node.forgetPeak(t)
 	a.pair.must(t, order{Do: "mark"})
-	begin := time.Now()
+	begin, used := time.Now(), processor(t)
 	want, limit := at.tries[0], 2*time.Second
 	if *full {
-		want, limit = at.tries[1], time.Minute
+		want, limit = at.tries[1], 40*time.Second
 	}
 	a.reacted = 0
 	for r.tries = 0; ; {
@@ -97,8 +176,10 @@ func (a *arena) once(t *testing.T, at attack, r *row) {
 		}
 	}
 	r.took = time.Since(begin)
+	busy = (processor(t) - used).Seconds() / r.took.Seconds()
 	r.reacted = a.reacted
 	a.check(t, r)
+	return busy
 }
 
 func (a *arena) check(t *testing.T, r *row) {
@@ -192,10 +273,10 @@ func table(t *testing.T, rows []row, limits string) {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", limits)
-	b.WriteString("| case | tries | answered | time | peak memory over the start | p99 in quiet | p99 under attack | log lines |\n")
-	b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| case | tries | answered | time | peak memory over the start | p99 in quiet | attacker busy elsewhere | under attack | log lines |\n")
+	b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %d | %d | %.1f s | %s | %s | %s | %d |\n", r.name, r.tries, r.reacted, r.took.Seconds(), mib(r.grown), short(r.quiet), short(r.under), r.lines)
+		fmt.Fprintf(&b, "| %s | %d | %d | %.1f s | %s | %s | %s | %s | %d |\n", r.name, r.tries, r.reacted, r.took.Seconds(), mib(r.grown), short(r.quiet), short(r.control), short(r.under), r.lines)
 	}
 	t.Log("\n" + b.String())
 	if *outFile != "" {

@@ -25,6 +25,7 @@ type process struct {
 	gone  chan struct{} // closed when it has ended
 	said  tail          // its stderr
 	ended error         // read once gone is closed
+	once  sync.Once     // of end
 }
 
 // A tail keeps the beginning of what is written, where a crash says why, and
@@ -135,7 +136,9 @@ func (p *process) must(t testing.TB, o order) answer {
 }
 
 // end lets the process end by itself, or kills it.
-func (p *process) end(t testing.TB) {
+func (p *process) end(t testing.TB) { p.once.Do(func() { p.finish(t) }) }
+
+func (p *process) finish(t testing.TB) {
 	p.in.Close()
 	select {
 	case <-p.gone:

@@ -38,10 +38,10 @@ func (a *arena) learn(t *testing.T) *secrets {
 	if a.secrets != nil {
 		return a.secrets
 	}
-	host := newMallory(t, a.target, anyKey(t), 7)
+	host := newMallory(t, a.target, anyKey(t), 7, 1)
 	conf := host.tls()
 	conf.ClientAuth = tls.RequireAnyClientCert
-	ln, err := host.tr.Listen(conf, &quicgo.Config{MaxIncomingStreams: 1000})
+	ln, err := host.next().Listen(conf, &quicgo.Config{MaxIncomingStreams: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

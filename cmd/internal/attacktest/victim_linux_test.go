@@ -28,9 +28,10 @@ const maxSources = 1 << 16
 
 // A census is who is there, as the node itself says.
 type census struct {
-	Peers    map[string]int // running, by service and who has started them
-	Circuits map[string]int // by service, remote node and remote peer
-	Sources  map[string]int // fragments that echo got, by node and peer
+	Peers    map[string]int    // running, by service and who has started them
+	IDs      map[string]string // of the node's own peers, by service
+	Circuits map[string]int    // by service, remote node and remote peer
+	Sources  map[string]int    // fragments that echo got, by node and peer
 	Wrong    []string
 	Links    int
 }
@@ -83,9 +84,12 @@ func (v *victim) obey(o order) answer {
 // census asks the node itself.
 func (v *victim) census() *census {
 	ls := v.node.Listing()
-	c := &census{Peers: make(map[string]int), Circuits: make(map[string]int), Sources: make(map[string]int), Links: len(ls.Links)}
+	c := &census{Peers: make(map[string]int), IDs: make(map[string]string), Circuits: make(map[string]int), Sources: make(map[string]int), Links: len(ls.Links)}
 	for _, p := range ls.Peers {
 		by := "self"
+		if p.StartedBy.IsZero() {
+			c.IDs[p.Service] = p.PeerID
+		}
 		if !p.StartedBy.IsZero() {
 			by = p.StartedBy.String()
 		}

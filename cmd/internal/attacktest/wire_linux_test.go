@@ -35,8 +35,8 @@ const (
 	helloLen    = 6
 	welcomeLen  = 5
 	refusalLen  = 7
-	settingsLen = 4
-	refuseLen   = 2
+	settingsLen = 7
+	refuseLen   = 4
 )
 
 // Operations of the node's own service.
@@ -106,37 +106,21 @@ type greeting struct {
 }
 
 func (g greeting) frame() []byte {
-	b := newTuple(helloLen + g.moreLen).uint(0).uint(0).uint(g.nonce).uint(g.serial).uint(g.replace)
-	if helloLen > 5 {
-		b = b.array(0)
-	}
-	return b.raw(g.more...).in(frameHello)
+	return newTuple(helloLen + g.moreLen).uint(0).uint(0).uint(g.nonce).uint(g.serial).uint(g.replace).array(0).raw(g.more...).in(frameHello)
 }
 
 func welcome() []byte {
-	b := newTuple(welcomeLen).uint(0).uint(0).uint(1).uint(1)
-	if welcomeLen > 4 {
-		b = b.bin(nil)
-	}
-	return b.in(frameWelcome)
+	return newTuple(welcomeLen).uint(0).uint(0).uint(1).uint(1).bin(nil).in(frameWelcome)
 }
 
 func refusal(code uint64) []byte {
-	b := newTuple(refusalLen).uint(code).str("no").uint(0).uint(0).uint(0)
-	if refusalLen > 5 {
-		b = b.str("").uint(0)
-	}
-	return b.in(frameRefusal)
+	return newTuple(refusalLen).uint(code).str("no").uint(0).uint(0).uint(0).str("").uint(0).in(frameRefusal)
 }
 
 // settings are those of somebody who takes much and lets circuits wait for so
 // many milliseconds.
 func settings(window, payload, linger uint64) []byte {
-	b := newTuple(settingsLen).uint(window).uint(payload).uint(0).uint(linger)
-	if settingsLen > 4 {
-		b = b.uint(64).uint(64 << 10).uint(4 << 10)
-	}
-	return b.in(frameSettings)
+	return newTuple(settingsLen).uint(window).uint(payload).uint(0).uint(linger).uint(64).uint(64 << 10).uint(4 << 10).in(frameSettings)
 }
 
 func resumed(more bool, ids ...id) []byte {
@@ -158,7 +142,9 @@ func yield(stream, from, to uint64) []byte {
 	return newTuple(3).uint(stream).uint(from).uint(to).in(frameYield)
 }
 
-func want(stream, upto uint64) []byte { return newTuple(2).uint(stream).uint(upto).in(frameWant) }
+func want(stream, at, next, upto uint64) []byte {
+	return newTuple(4).uint(stream).uint(at).uint(next).uint(upto).in(frameWant)
+}
 
 // An opening is what an open frame says.
 type opening struct {
@@ -185,11 +171,7 @@ func accept(seed id, generation, received, credit uint64) []byte {
 }
 
 func refuse(code uint64) []byte {
-	b := newTuple(refuseLen).uint(code).str("no")
-	if refuseLen > 2 {
-		b = b.str("").uint(0)
-	}
-	return b.in(frameRefuse)
+	return newTuple(refuseLen).uint(code).str("no").str("").uint(0).in(frameRefuse)
 }
 
 func dataHead(serial uint64, op int64) tuple {
@@ -241,7 +223,7 @@ func examples() []example {
 		{"pong", atControl, pong(1 << 50)},
 		{"resumed", atControl, resumed(true, newID(), newID())},
 		{"yield", atControl, yield(math.MaxUint32, 1<<20, 1<<19)},
-		{"want", atControl, want(math.MaxUint32, 1<<20)},
+		{"want", atControl, want(math.MaxUint32, 0, 1<<10, 1<<20)},
 		{"open", atFirst, openTo("echo").frame()},
 		{"accept", atCircuit, accept(newID(), 1, 0, 1<<20)},
 		{"refuse", atCircuit, refuse(4)},
