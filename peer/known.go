@@ -51,6 +51,10 @@ func (n *Node) dialAny(ctx context.Context, addr string) (*link, error) {
 // enough that one of them answers.
 func (n *Node) dialKnown(ctx context.Context, addr string, id identity.NodeID) (*link, error) {
 	l, err := n.dialKey(ctx, addr, id)
+	if err == nil && l.RemoteNodeID() != id {
+		n.log.Warn("the known key of a node will soon not be its own any more: make the new one known",
+			"addr", addr, "known", id, "node", l.RemoteNodeID(), "until", l.Info().OldUntil)
+	}
 	wrong, ok := errors.AsType[*transport.WrongKeyError](err)
 	if !ok {
 		return l, err

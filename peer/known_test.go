@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ckt.local/peer"
 	"ckt.local/transport"
@@ -212,5 +213,36 @@ func TestKnownPeersThatCannotBeUsed(t *testing.T) {
 	_, err := asking.Connect(t.Context(), addr)
 	if err == nil || !strings.Contains(err.Error(), filepath.Dir(asking.path)) || !strings.Contains(err.Error(), "cannot be remembered") {
 		t.Errorf("a key that is to be trusted: %v", err)
+	}
+}
+
+// A key that takes the place of the known one is taken while it does, and the
+// log says that this will end.
+func TestKnownKeyThatIsRotated(t *testing.T) {
+	mine, old, next := newKey(t), newKey(t), newKey(t)
+	here := newKnower(t, mine, nil)
+	there := newNode(t, peer.Config{Identity: next, Rotation: rotated(t, old, next, 2*time.Hour), Authorize: peer.AllowNodes(mine.ID())})
+	addr := there.Addr().String()
+	if err := here.file.Add(addr, old.ID()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // by a dial, and by the link that is there
+		if id, err := here.Connect(t.Context(), addr); err != nil || id != next.ID() {
+			t.Fatalf("%v, %v", id, err)
+		}
+	}
+	if id := here.knows(t, addr); id != old.ID() {
+		t.Errorf("the file says %v now", id)
+	}
+	late := at(t, "127.0.0.1:0", next, peer.AllowNodes(mine.ID())) // it does not show the statement any more
+	if err := here.file.Add(late.Addr().String(), old.ID()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := here.Connect(t.Context(), late.Addr().String())
+	if _, ok := errors.AsType[*trust.ChangedKeyError](err); !ok {
+		t.Errorf("got %T %v", err, err)
+	}
+	if here.asked.Load() != 0 {
+		t.Error("the user is asked")
 	}
 }
