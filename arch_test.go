@@ -33,6 +33,7 @@ func laws() []law {
 		{"no init functions", "let a constructor do it", checkInit},
 		{"no mutable package variables", "put it into a struct that somebody owns; errors, tables, patterns and encodings that nobody assigns to may stay", checkVars},
 		{"wire types have limits and no any", "see docs/wire.md", checkWire},
+		{"what is read is compared with a limit before anything is made of it", "give the field a limit, or the file a //msgp:limit line, and run: make generate", checkWireLimits},
 		{"budget: files", "split it where the subject changes", checkFileLength},
 		{"budget: functions", "give a part of it a name", checkFuncLength},
 		{"budget: exported names", "unexport, or make a child package", checkExportedCount},
