@@ -115,6 +115,14 @@ func (a *app) wrongKey(e *transport.WrongKeyError) verdict {
 // the node at an address that was given without one.
 func (a *app) unauthorized(e *transport.UnauthorizedError) verdict {
 	id := identity.NodeIDOf(e.Key)
+	if a.trust.psk != "" && strings.HasPrefix(a.addr, "ckt://") {
+		// The key is the one in the URL, so it is not what is wrong.
+		return verdict{
+			Code: "psk", Exit: exitRefused,
+			Message: fmt.Sprintf("the node at %s has not proved to have the pre-shared key in %s (%s)", e.Addr, a.trust.psk, plain(e.Err.Error())),
+			Hint:    "start that node with --psk and a copy of that file; if it was, somebody answers in its place",
+		}
+	}
 	return verdict{
 		Code: "unauthorized", Exit: exitRefused,
 		Message: fmt.Sprintf("the node at %s is %v, which is not authorised here (%s)", e.Addr, id, plain(e.Err.Error())),

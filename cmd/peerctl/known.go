@@ -23,8 +23,8 @@ later is refused. What happens when nothing is noted yet, --trust says:
   new    note it, and go on
   known  refuse it
 
-A URL has the key in it, and needs none of this; neither does a node with this
-node's own key, or one whose key is in authorized_peers.`
+A key that is this node's own, or is in authorized_peers, is noted without
+asking. A URL has the key in it, and needs none of this.`
 
 func knownCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{

@@ -12,6 +12,8 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer/files"
 	"ckt.local/transport"
+	"ckt.local/transport/identity"
+	"ckt.local/transport/trust"
 )
 
 func TestPlainQuotesWhatDoesNotPrint(t *testing.T) {
@@ -104,6 +106,39 @@ func TestForeignTextIsQuoted(t *testing.T) {
 				Links:    []lsLink{{Addr: foreign}},
 				Circuits: []lsCircuit{{CircuitID: foreign, Service: foreign, PeerID: foreign, RemoteService: foreign}},
 			})
+		},
+		"a known key": func(a *app) error {
+			return a.print(knownResult{Known: []knownLine{{Addrs: []string{foreign}, Comment: foreign}}})
+		},
+		"a limit": func(a *app) error { return a.print(limitsResult{Limits: []limitRow{{What: foreign}}}) },
+		"what the other side says of a pre-shared key": func(a *app) error {
+			a.trust.psk = "lock"
+			a.exit(t.Context(), &transport.RemoteError{Code: transport.CodePSK, Reason: foreign})
+			return nil
+		},
+		"the reason of a limit": func(a *app) error {
+			a.exit(t.Context(), &transport.RemoteError{Code: transport.CodeLimit, Reason: foreign})
+			return nil
+		},
+		"the address of a changed key": func(a *app) error {
+			a.exit(t.Context(), &trust.ChangedKeyError{Addr: foreign, Path: foreign})
+			return nil
+		},
+		"a list of keys that is not usable": func(a *app) error {
+			a.exit(t.Context(), &trust.RevokedError{Path: foreign, Err: errors.New(foreign)})
+			return nil
+		},
+		"a file's name in a result": func(a *app) error {
+			results := []result{
+				authorizeResult{From: []string{"10.*"}, File: foreign}, revokeResult{File: foreign}, rotateResult{File: foreign},
+				pskResult{File: foreign}, knownChange{Addr: foreign, File: foreign}, knownChange{ID: "y", Addr: foreign, File: foreign},
+			}
+			for _, r := range results {
+				if err := a.print(r); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 		"a difference": func(a *app) error {
 			same := files.Comparison{Different: []files.Difference{{Path: "y" + foreign, What: foreign}}}
@@ -205,5 +240,45 @@ func TestFailedPushPrintsNoResult(t *testing.T) {
 	a.asJSON = true
 	if err := a.reportPush(files.Report{}, files.ErrStalled); err == nil || strings.Contains(printed(), "files") {
 		t.Errorf("nothing was done: %v\n%s", err, printed())
+	}
+}
+
+// What has to do with trust and limits is told from one another by code and
+// exit, and always with what to do.
+func TestVerdictsOfAHostileWorld(t *testing.T) {
+	id, other := identity.NodeID{1}, identity.NodeID{2}
+	unauthorized := func(err error) error {
+		return &transport.UnauthorizedError{Addr: "192.0.2.1:1", Key: id.Key(), Err: err}
+	}
+	for _, c := range []struct {
+		err  error
+		code string
+		exit int
+		says string // in message or hint
+	}{
+		{unauthorized(&newKeyError{addr: "node:1", id: id}), "unknown-key", exitRefused, "peerctl known add node:1 " + id.String()},
+		{unauthorized(&trust.RevokedError{ID: id, Path: "p", Line: 7}), "revoked", exitRefused, "is revoked here (p:7)"},
+		{&trust.RevokedError{ID: other, Path: "p", Line: 7}, "revoked", exitRefused, "the key of this node"},
+		{unauthorized(&trust.RevokedError{ID: id, Path: "p", Err: errors.New("torn")}), "failed", exitFailed, "mend p"},
+		{unauthorized(errors.New("not listed")), "unauthorized", exitRefused, "peerctl known add node:1 " + id.String()},
+		{&trust.ChangedKeyError{Addr: "node:1", Known: other, Got: id, Path: "p", Line: 7}, "key-changed", exitRefused, "peerctl known forget node:1"},
+		{&transport.RemoteError{Code: transport.CodePSK}, "psk", exitRefused, "--psk FILE"},
+		{&transport.RemoteError{Code: transport.CodeLimit}, "limit", exitRefused, "--limits"},
+		{&transport.RemoteError{Code: transport.CodeLimit, Limit: transport.RemoteLimit("connections of one node", 64)},
+			"limit", exitRefused, "a limit of the node at node:1 is reached: 64 connections of one node"},
+		{&circuit.RefusedError{Code: circuit.RefusedLimit, Limit: transport.RemoteLimit("started peers of one node", 2)},
+			"limit", exitRefused, "stop-remote-peer"},
+		{&transport.LimitError{What: "circuits", Limit: 3}, "limit", exitFailed, "a limit of this node is reached: 3 circuits"},
+		{&transport.LimitError{What: "payload bytes", Size: 9, Limit: 3, Remote: true}, "limit", exitRefused, "payload bytes of 9 is over the limit of the node at node:1, which is 3"},
+	} {
+		a := &app{addr: "node:1", self: other}
+		v := a.judge(fmt.Errorf("%w", c.err))
+		if v.Code != c.code || v.Exit != c.exit || v.Hint == "" || !strings.Contains(v.Message+"\n"+v.Hint, c.says) {
+			t.Errorf("%v: %+v, want %s, %d, %q", c.err, v, c.code, c.exit, c.says)
+		}
+	}
+	a := &app{addr: "ckt://ID@node:1", trust: trustFiles{psk: "lock"}}
+	if v := a.judge(unauthorized(errors.New("no proof"))); v.Code != "psk" || v.Exit != exitRefused || !strings.Contains(v.Message, "lock") {
+		t.Errorf("a welcome without a proof: %+v", v)
 	}
 }

@@ -87,12 +87,29 @@ func (a *app) rotationOf(key identity.NodeID) (string, error) {
 	case err != nil:
 		return "", advise(err, "mend %s, or move it away: it is used because it is there", path)
 	case r.New == key:
-		return path, nil
+		return path, a.notRevoked(r, path)
 	case named:
 		return "", advise(fmt.Errorf("%s says that the key of %v takes another one's place, and the key in use is that of %v", path, r.New, key),
 			"give the new key, too: --key FILE")
 	}
 	return "", nil
+}
+
+// notRevoked says what to do about a statement whose older key is revoked:
+// with it the new key is refused by those that know that, and without it not.
+func (a *app) notRevoked(r *trust.Rotation, path string) error {
+	list, err := a.revokedPath()
+	if err != nil {
+		return err
+	}
+	f, err := trust.OpenRevoked(list, nil)
+	if err != nil {
+		return err
+	}
+	if err := f.Check(r.Old); err != nil {
+		return advise(err, "%s shows that key to others: move it away", path)
+	}
+	return nil
 }
 
 // A newKeyError says that nothing is known of the key at an address.
@@ -119,7 +136,7 @@ func (a *app) newKeys() func(context.Context, string, identity.NodeID) error {
 		}
 	case trustNew:
 		return func(_ context.Context, addr string, id identity.NodeID) error {
-			a.say("new here: the node at %s is %v; from now on no other is taken for it", addr, id)
+			a.say("new here: the node at %s is %v, and no other from now on", addr, id)
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"ckt.local/cmd/internal/node"
+	"ckt.local/peer"
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
 	"ckt.local/transport/trust"
@@ -34,6 +35,14 @@ func (a *app) dialledAt(resolved string) string {
 		return resolved
 	}
 	return a.addr
+}
+
+// where is the host:port of the other node, as far as it was given.
+func (a *app) where() string {
+	if u, err := peer.ParseURL(a.addr); err == nil {
+		return cmp.Or(a.host, u.Addr, a.addr)
+	}
+	return cmp.Or(a.host, a.addr)
 }
 
 // changedKey: another key answers than the one that is noted. That is what
@@ -79,7 +88,7 @@ func (a *app) revokedKey(e *trust.RevokedError) verdict {
 // noPSK: one side has a pre-shared key that the other has not. Which one, the
 // other side tells.
 func (a *app) noPSK(e *transport.RemoteError) verdict {
-	where := cmp.Or(a.host, a.addr)
+	where := a.where()
 	if a.trust.psk == "" {
 		return verdict{
 			Code: "psk", Exit: exitRefused,
@@ -98,7 +107,7 @@ func (a *app) noPSK(e *transport.RemoteError) verdict {
 func (a *app) limited(e *transport.LimitError) verdict {
 	where := "this node"
 	if e.Remote {
-		where = "the node at " + cmp.Or(a.host, a.addr)
+		where = "the node at " + a.where()
 	}
 	v := verdict{Code: "limit", Exit: exitFailed, Message: fmt.Sprintf("a limit of %s is reached: %d %s", where, e.Limit, e.What)}
 	if e.Size != 0 {
