@@ -127,7 +127,7 @@ func checkKits(tr *tree) []string {
 func checkTopLevel(tr *tree) []string {
 	given := []string{
 		"peer", "circuit", "transport", "registry", "cmd", "bench", "go.mod", "go.sum", "Makefile", "cktdoc.go",
-		"docs", "README.md", "LICENSE", "CHANGELOG.md", "testdata", "bin", "_artifacts", // the last two are not under version control
+		"docs", "README.md", "LICENSE", "SECURITY.md", "CHANGELOG.md", "testdata", "bin", "_artifacts", // the last two are not under version control
 	}
 	var found []string
 	for _, name := range tr.top {
