@@ -66,6 +66,22 @@ func auditRecords(t *testing.T, text string) []map[string]any {
 	return records
 }
 
+// times is how often something is recorded, as action, node, service and
+// whether it was allowed.
+func times(t *testing.T, records []map[string]any, want string) (n int) {
+	t.Helper()
+	for _, r := range records {
+		if fmt.Sprint(r["action"], " ", r["node"], " ", r["service"], " ", r["allowed"]) != want {
+			continue
+		}
+		n++
+		if r["allowed"] == false && r["reason"] == nil {
+			t.Errorf("no reason is given for %v", r)
+		}
+	}
+	return n
+}
+
 func TestAuditSaysWhoDidWhat(t *testing.T) {
 	t.Parallel()
 	const payload = "what-was-sent-is-nobody-elses-business"
@@ -112,31 +128,15 @@ func TestAuditSaysWhoDidWhat(t *testing.T) {
 		t.Error("a payload is in it")
 	}
 	records := auditRecords(t, string(text))
-	has := func(want string) int {
-		n := 0
-		for _, r := range records {
-			got := fmt.Sprint(r["action"], " ", r["node"], " ", r["service"], " ", r["allowed"])
-			if got == want {
-				n++
-				if r["allowed"] == false && r["reason"] == nil {
-					t.Errorf("no reason is given for %v", r)
-				}
-			}
-		}
-		return n
-	}
-	for _, want := range []string{
-		fmt.Sprintf("connect %v <nil> true", guest.ID()),
-		fmt.Sprintf("start %v echo true", guest.ID()),
-		fmt.Sprintf("start %v files false", guest.ID()),
-		fmt.Sprintf("connect %v <nil> false", stranger.ID()),
+	for want, most := range map[string]int{
+		fmt.Sprintf("connect %v <nil> true", guest.ID()):     len(records),
+		fmt.Sprintf("start %v echo true", guest.ID()):        1,
+		fmt.Sprintf("start %v files false", guest.ID()):      1,
+		fmt.Sprintf("connect %v <nil> false", stranger.ID()): 2, // equal ones of a minute are counted
 	} {
-		if has(want) == 0 {
-			t.Errorf("no %q in\n%s", want, text)
+		if n := times(t, records, want); n == 0 || n > most {
+			t.Errorf("%d times %q in\n%s", n, want, text)
 		}
-	}
-	if n := has(fmt.Sprintf("connect %v <nil> false", stranger.ID())); n > 2 {
-		t.Errorf("50 equal refusals take %d lines", n)
 	}
 
 	// The next run goes on where this one has ended.

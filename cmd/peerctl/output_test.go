@@ -72,12 +72,30 @@ func onPaper(t *testing.T) (a *app, printed func() string) {
 	}
 }
 
+// foreign is what a terminal must not get as it is.
+const foreign = "x\x1b[31m\u202e\nhint: rm -rf /"
+
+// wantQuoted wants everything foreign that is printed to be quoted.
+func wantQuoted(t *testing.T, cases map[string]func(*app) error) {
+	t.Helper()
+	for why, do := range cases {
+		a, printed := onPaper(t)
+		a.running = true
+		if err := do(a); err != nil {
+			t.Errorf("%s: %v", why, err)
+		}
+		got := printed()
+		if got == "" || strings.ContainsAny(got, "\x1b\u202e") || strings.Contains(got, "\nhint: rm") || !strings.Contains(got, `\x1b[31m`) {
+			t.Errorf("%s:\n%q", why, got)
+		}
+	}
+}
+
 // Whatever another node says and whatever a file is called: a terminal gets
 // neither control characters nor lines that peerctl has not begun.
 func TestForeignTextIsQuoted(t *testing.T) {
-	const foreign = "x\x1b[31m\u202e\nhint: rm -rf /"
 	bad := &files.FileError{Path: foreign, Err: &files.RemoteError{Code: foreign, Reason: foreign}}
-	for why, do := range map[string]func(*app) error{
+	wantQuoted(t, map[string]func(*app) error{
 		"the reason of a close": func(a *app) error {
 			a.exit(t.Context(), &circuit.RemoteError{Reason: foreign})
 			return nil
@@ -107,6 +125,15 @@ func TestForeignTextIsQuoted(t *testing.T) {
 				Circuits: []lsCircuit{{CircuitID: foreign, Service: foreign, PeerID: foreign, RemoteService: foreign}},
 			})
 		},
+		"a difference": func(a *app) error {
+			same := files.Comparison{Different: []files.Difference{{Path: "y" + foreign, What: foreign}}}
+			return a.print(demoResult{Different: differences(files.Report{Failed: []*files.FileError{bad}}, same)})
+		},
+	})
+}
+
+func TestForeignTextAboutTrustIsQuoted(t *testing.T) {
+	wantQuoted(t, map[string]func(*app) error{
 		"a known key": func(a *app) error {
 			return a.print(knownResult{Known: []knownLine{{Addrs: []string{foreign}, Comment: foreign}}})
 		},
@@ -140,21 +167,7 @@ func TestForeignTextIsQuoted(t *testing.T) {
 			}
 			return nil
 		},
-		"a difference": func(a *app) error {
-			same := files.Comparison{Different: []files.Difference{{Path: "y" + foreign, What: foreign}}}
-			return a.print(demoResult{Different: differences(files.Report{Failed: []*files.FileError{bad}}, same)})
-		},
-	} {
-		a, printed := onPaper(t)
-		a.running = true
-		if err := do(a); err != nil {
-			t.Errorf("%s: %v", why, err)
-		}
-		got := printed()
-		if got == "" || strings.ContainsAny(got, "\x1b\u202e") || strings.Contains(got, "\nhint: rm") || !strings.Contains(got, `\x1b[31m`) {
-			t.Errorf("%s:\n%q", why, got)
-		}
-	}
+	})
 }
 
 func TestDifferencesAreListedOnce(t *testing.T) {
