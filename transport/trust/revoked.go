@@ -114,6 +114,10 @@ func (f *RevokedFile) Add(id identity.NodeID, comment string) error {
 	if id.IsZero() {
 		return errors.New("trust: the zero key is nobody's, and cannot be revoked")
 	}
+	// What is written must be read again, or nobody would be let in.
+	if _, err := cleanComment(id, comment); err != nil {
+		return fmt.Errorf("trust: comment: %w", err)
+	}
 	line := RevokedKey{ID: id, Comment: comment}.String()
 	return f.file.Append(func(old []byte) (string, error) {
 		r, err := parseRevocations(old)
@@ -122,10 +126,6 @@ func (f *RevokedFile) Add(id identity.NodeID, comment string) error {
 		}
 		if _, ok := r.of[id]; ok {
 			return "", nil
-		}
-		// What is written must be read again, or nobody would be let in.
-		if _, err := ParseRevoked([]byte(line + "\n")); err != nil {
-			return "", err
 		}
 		if len(r.list) >= maxEntries {
 			return "", fmt.Errorf("trust: %s: has %d keys, and can have no more; delete some", f.file.Path, maxEntries)
