@@ -53,7 +53,9 @@ func TestEqualRefusalsAreCounted(t *testing.T) {
 		var out bytes.Buffer
 		a := auditTo(&out)
 		for i := range 100 {
-			a.record(refusedAt(1, uint16(i+1), "echo")) // a new port is no new kind
+			d := refusedAt(1, uint16(i+1), "echo") // what is new each time makes no new kind
+			d.circuit, d.peer = fmt.Sprint("circuit ", i), fmt.Sprint("peer ", i)
+			a.record(d)
 			time.Sleep(time.Second / 2)
 		}
 		a.record(refusedAt(1, 1, "files"))

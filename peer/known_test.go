@@ -155,6 +155,33 @@ func TestNewKeyIsAskedAboutOnce(t *testing.T) {
 	}
 }
 
+func TestUserIsNotAskedAboutARevokedKey(t *testing.T) {
+	mine, theirs := newKey(t), newKey(t)
+	file, err := trust.OpenKnown(filepath.Join(t.TempDir(), "known_peers"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := newNode(t, peer.Config{
+		Identity: mine, KnownPeers: file,
+		Revoked: func(id identity.NodeID) error {
+			if id == theirs.ID() {
+				return &trust.RevokedError{ID: id}
+			}
+			return nil
+		},
+		TrustNew: func(context.Context, string, identity.NodeID) error {
+			t.Error("the user is asked")
+			return nil
+		},
+	})
+	there := at(t, "127.0.0.1:0", theirs, peer.AllowNodes(mine.ID()))
+	_, err = here.Connect(t.Context(), there.Addr().String())
+	wantRevoked(t, err, theirs.ID())
+	if id, err := file.Lookup(there.Addr().String()); err != nil || !id.IsZero() {
+		t.Errorf("known is %v, %v", id, err)
+	}
+}
+
 func TestOneOfSeveralKnownKeys(t *testing.T) {
 	mine, first, second := newKey(t), newKey(t), newKey(t)
 	here := newKnower(t, mine, nil)

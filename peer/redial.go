@@ -18,13 +18,11 @@ import (
 //
 // A node that has come here by itself is dialled only as long as it may come.
 func (n *Node) redial(ctx context.Context, l *link) error {
-	r := n.request(l.Link, ActionConnect, "")
-	err := n.revoked(r.Key, r.old)
-	if err == nil && !l.ours {
-		err = n.authorize(&r)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
+	if !l.ours { // a revoked key the endpoint refuses in any case
+		r := n.request(l.Link, ActionConnect, "")
+		if err := n.authorize(&r); err != nil {
+			return fmt.Errorf("%w: %w", transport.ErrUnreachable, err)
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -62,8 +62,8 @@ func (q *requests) take() []peer.Request {
 
 func TestRotatedKeyIsLetInAsTheOldOne(t *testing.T) {
 	old, next := newKey(t), newKey(t)
-	q := &requests{allowed: old.ID()}
-	there := newNode(t, peer.Config{Authorize: q.policy})
+	q, log := &requests{allowed: old.ID()}, new(auditLog)
+	there := newNode(t, peer.Config{Authorize: q.policy, Audit: log.logger()})
 	register(t, there, "echo", echo)
 	before, err := peer.NewClient(t.Context(), there.URL(), peer.Config{ListenAddr: "127.0.0.1:0", Identity: old})
 	if err != nil {
@@ -96,6 +96,10 @@ func TestRotatedKeyIsLetInAsTheOldOne(t *testing.T) {
 			return r.Node == old.ID() && r.Key == next.ID() && r.Action == peer.ActionOpen && r.Circuits >= 1
 		}) {
 		t.Errorf("asked about %+v, want the new key first and then the old one", asked)
+	}
+	// The log has both keys.
+	if _, text := log.take(t); !strings.Contains(text, `"action":"open","node":"`+old.ID().String()+`","key":"`+next.ID().String()+`"`) {
+		t.Errorf("the log does not say in whose name: %s", text)
 	}
 	// It is the one that has started what the old key has.
 	if err := after.PeerAPI.StopRemotePeer(t.Context(), url); err != nil {
