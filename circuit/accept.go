@@ -123,7 +123,7 @@ func (c *Circuit) resume(a *attachment, open *wireOpen) error {
 func (c *Circuit) begin(s *state, a *attachment, open *wireOpen) {
 	s.take(a)
 	a.ready = true
-	if longest := uint64(longestCost(c.link.cfg.limits.Payload)); !open.Resume && open.Credit <= longest {
+	if longest := uint64(longestCost(c.link.cfg.limits.Payload)); s.attachments == 1 && !open.Resume && open.Credit <= longest {
 		s.want = wireWant{Next: open.Credit, Upto: open.Credit}
 		var todo after // nothing is given back to a circuit that begins
 		c.settleWindow(s, &todo)

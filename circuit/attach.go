@@ -98,7 +98,7 @@ func (s *state) take(a *attachment) {
 	}
 	s.seq = a.car.seq
 	s.asked = noAck // the list that it may be on is that of another attachment
-	s.want, s.wantTold = wireWant{}, 0
+	s.want, s.wantTold, s.wantDue = wireWant{}, 0, false
 	s.attachments++
 	s.announce = true
 }

@@ -38,24 +38,25 @@ func (c *Circuit) leaveQueues() {
 
 // book takes need bytes, or up to want if there are so many, and returns how
 // many. Without success the circuit is looked at again once others have given
-// memory back; until then scarce stays set, and nothing is asked for.
-func (c *Circuit) book(r limit.Resource, w **limit.Waiter, scarce *bool, need, want int) int {
-	if *scarce {
+// memory back; until then scarce is what it needed, and no less than that is
+// asked for again.
+func (c *Circuit) book(r limit.Resource, w **limit.Waiter, scarce *int, need, want int) int {
+	if *scarce > 0 && need >= *scarce {
 		return 0
 	}
 	g := c.link.cfg.Ledger
-	if n := g.Take(r, c.link.node, int64(need), int64(want)); n > 0 {
-		return int(n)
+	n := g.Take(r, c.link.node, int64(need), int64(want))
+	if n == 0 {
+		if *w == nil {
+			*w = limit.NewWaiter(r, c.link.node, func() { c.update(func(*state) { *scarce = 0 }) })
+		}
+		*scarce = need
+		g.Wait(*w, int64(need))
+		n = g.Take(r, c.link.node, int64(need), int64(want)) // it may have come just before Wait
 	}
-	if *w == nil {
-		*w = limit.NewWaiter(r, c.link.node, func() { c.update(func(*state) { *scarce = false }) })
-	}
-	*scarce = true
-	g.Wait(*w)
-	n := g.Take(r, c.link.node, int64(need), int64(want)) // it may have come just before Wait
-	if n > 0 {
+	if n > 0 && *scarce > 0 {
 		g.Leave(*w)
-		*scarce = false
+		*scarce = 0
 	}
 	return int(n)
 }

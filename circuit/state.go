@@ -61,7 +61,7 @@ type state struct {
 	window   int    // how far it may run ahead of what is taken
 	inBooked int    // how far it does: what is booked in limit.Inbox
 	want     wireWant
-	inScarce bool   // there was no memory; a Waiter is to say when there is
+	inScarce int    // there was not so much memory; a Waiter is to say when there is
 	paceCost uint64 // rcvCost when half a window had come last
 	paceAt   time.Time
 	asked    urgency
@@ -69,8 +69,9 @@ type state struct {
 	// Sending.
 	most      int           // what the outbox may hold before one more fragment
 	outBooked int           // what it does, at the most: booked in limit.Replay
-	outScarce bool          // as inScarce
+	outScarce int           // as inScarce
 	wantTold  uint64        // Next of the last want on this attachment
+	wantDue   bool          // another one is to be told
 	need      int           // what a waiting Send has not found room for; 0: nobody waits
 	idle      int           // calls of keep since the last fragment was sent
 	keptLast  uint64        // out.last at the last of them

@@ -142,8 +142,8 @@ func (c *Circuit) growOutbox(s *state) bool {
 // settleWant decides whether to tell the other side that this one waits for
 // credit.
 func (c *Circuit) settleWant(s *state, todo *after) {
-	if s.at != nil && s.at.ready && s.out.unsent() && !s.out.canSend() && s.out.next() > s.wantTold {
-		s.wantTold, todo.want = s.out.next(), s.at
+	if s.at != nil && s.at.ready && !s.wantDue && s.out.unsent() && !s.out.canSend() && s.out.next() > s.wantTold {
+		s.wantDue, todo.want = true, s.at
 	}
 }
 
@@ -151,7 +151,10 @@ func (c *Circuit) settleWant(s *state, todo *after) {
 func (a *attachment) appendWant(buf []byte) []byte {
 	var w wireWant
 	a.c.update(func(s *state) {
-		if s.at == a && s.out.unsent() && !s.out.canSend() {
+		if s.at != a {
+			return
+		}
+		if s.wantDue = false; s.out.unsent() && !s.out.canSend() {
 			s.wantTold = s.out.next()
 			w = wireWant{
 				Stream: a.stream.ID(), At: s.out.sentCost, Next: s.wantTold,

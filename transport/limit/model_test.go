@@ -38,9 +38,8 @@ type sleeper struct {
 	waiting bool
 }
 
-// maxSleepers keeps below the number of vain wakes of one Release, so that
-// nobody may be left asleep.
-const maxSleepers = maxVain - 1
+// maxSleepers keeps a run short.
+const maxSleepers = 100
 
 type play struct {
 	t        *testing.T
@@ -74,10 +73,10 @@ func (p *play) wait(id identity.NodeID, need int64) {
 			p.t.Fatal("woken without having waited")
 		}
 		if s.waiting = p.take(id, need, need) == 0; s.waiting {
-			p.g.Wait(s.Waiter)
+			p.g.Wait(s.Waiter, need)
 		}
 	})
-	p.g.Wait(s.Waiter)
+	p.g.Wait(s.Waiter, need)
 	p.sleepers = append(p.sleepers, s)
 }
 

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"container/heap"
 	"container/list"
 
 	"ckt.local/transport/identity"
@@ -14,8 +15,9 @@ type Waiter struct {
 
 	// Guarded by Ledger.mu.
 	line   *line
-	at     *list.Element // in line; nil: not waiting
-	number uint64        // of its Wait
+	at     int // in line
+	need   int64
+	number uint64 // of its Wait
 }
 
 // NewWaiter returns a Waiter whose wake is called, once for each Wait, from a
@@ -33,19 +35,51 @@ type queue struct {
 	lines map[identity.NodeID]*line
 }
 
-// A line is the waiters of one node; there is none without any.
+// A line is the waiters of one node; there is none without any. Who needs
+// least is first, and of equal ones who has waited longest: who needs more than
+// there is would keep the others waiting for nothing.
 type line struct {
-	waiters list.List     // of *Waiter, the first one longest
+	waiters []*Waiter     // a heap
 	turn    *list.Element // in queue.turns
 }
 
-// Wait has w woken by a Release after which there is something for it. It is
-// the caller who has to try once more after Wait: the Release may have been
-// just before.
-func (g *Ledger) Wait(w *Waiter) {
+func (l *line) Len() int { return len(l.waiters) }
+
+func (l *line) Less(i, j int) bool {
+	a, b := l.waiters[i], l.waiters[j]
+	return a.need < b.need || a.need == b.need && a.number < b.number
+}
+
+func (l *line) Swap(i, j int) {
+	l.waiters[i], l.waiters[j] = l.waiters[j], l.waiters[i]
+	l.waiters[i].at, l.waiters[j].at = i, j
+}
+
+func (l *line) Push(x any) {
+	w := x.(*Waiter)
+	w.line, w.at = l, len(l.waiters)
+	l.waiters = append(l.waiters, w)
+}
+
+func (l *line) Pop() any {
+	last := len(l.waiters) - 1
+	w := l.waiters[last]
+	l.waiters[last] = nil
+	l.waiters = l.waiters[:last]
+	w.line = nil
+	return w
+}
+
+// Wait has w woken by a Release after which there are need for it. It is the
+// caller who has to try once more after Wait: the Release may have been just
+// before. Who waits already, now waits for that much.
+func (g *Ledger) Wait(w *Waiter, need int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if w.at != nil {
+	g.waits++
+	w.need, w.number = need, g.waits
+	if w.line != nil {
+		heap.Fix(w.line, w.at)
 		return
 	}
 	q := &g.queues[w.r]
@@ -58,8 +92,7 @@ func (g *Ledger) Wait(w *Waiter) {
 		l.turn = q.turns.PushBack(l)
 		q.lines[w.node] = l
 	}
-	g.waits++
-	w.line, w.at, w.number = l, l.waiters.PushBack(w), g.waits
+	heap.Push(l, w)
 }
 
 // Leave takes back a Wait.
@@ -70,68 +103,47 @@ func (g *Ledger) Leave(w *Waiter) {
 }
 
 func (g *Ledger) leaveLocked(w *Waiter) {
-	if w.at == nil {
+	l := w.line
+	if l == nil {
 		return
 	}
-	q, l := &g.queues[w.r], w.line
-	l.waiters.Remove(w.at)
-	w.line, w.at = nil, nil
-	if l.waiters.Len() == 0 {
+	heap.Remove(l, w.at)
+	if l.Len() == 0 {
+		q := &g.queues[w.r]
 		q.turns.Remove(l.turn)
 		delete(q.lines, w.node)
 	}
 }
 
-// maxVain is how many waiters one Release wakes that then do not take
-// anything: they need more than there is, or nothing any more.
-const maxVain = 16
-
-// serve wakes one waiter after the other while there is something for them.
-// Each is woken at most once, also if it waits again.
+// serve wakes one waiter after the other while there is something for them:
+// each of them takes it, or waits no longer. One that waits again is left for
+// the next Release.
 func (g *Ledger) serve(r Resource) {
 	g.mu.Lock()
 	last := g.waits
 	g.mu.Unlock()
-	for vain := 0; vain < maxVain; {
-		w, used := g.next(r, last)
-		if w == nil {
-			return
-		}
+	for w := g.next(r, last); w != nil; w = g.next(r, last) {
 		w.wake()
-		if !g.above(r, used) {
-			vain++
-		}
 	}
 }
 
-// next takes the next waiter out of the queue of those whose Wait was not
-// after last and whose node may have more: nil if there is none, or nothing
-// left to have.
-func (g *Ledger) next(r Resource, last uint64) (w *Waiter, used int64) {
+// next takes the next waiter out of the queue, of those whose Wait was not
+// after last, for whom there is what they need.
+func (g *Ledger) next(r Resource, last uint64) *Waiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	q, used := &g.queues[r], g.all[r].used
+	q := &g.queues[r]
 	if g.free(r, nil) <= 0 {
-		return nil, used
+		return nil
 	}
 	for e := q.turns.Front(); e != nil; e = e.Next() {
-		l := e.Value.(*line)
-		w := l.waiters.Front().Value.(*Waiter)
-		if w.number > last {
-			continue
-		}
-		if g.free(r, g.nodes[w.node]) <= 0 { // without a tab it uses nothing
+		w := e.Value.(*line).waiters[0]
+		if w.number > last || w.need > g.free(r, g.nodes[w.node]) { // without a tab it uses nothing
 			continue
 		}
 		q.turns.MoveToBack(e)
 		g.leaveLocked(w)
-		return w, used
+		return w
 	}
-	return nil, used
-}
-
-func (g *Ledger) above(r Resource, used int64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.all[r].used > used
+	return nil
 }
