@@ -31,7 +31,9 @@ func newFakeConn() *fakeConn {
 }
 
 func (k *fakeConn) Info() transport.ConnInfo {
-	return transport.ConnInfo{RemoteKey: make(ed25519.PublicKey, ed25519.PublicKeySize)}
+	key := make(ed25519.PublicKey, ed25519.PublicKeySize)
+	key[0] = 1 // the zero NodeID is nobody, and has no account
+	return transport.ConnInfo{RemoteKey: key}
 }
 
 func (k *fakeConn) OpenStream(context.Context) (transport.Stream, error) {

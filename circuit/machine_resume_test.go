@@ -337,7 +337,7 @@ func (m *machine) checkWindows(s *state) {
 // The fuzzer needs a long time to find its way to the deeper states; sequences
 // of likely steps get there at once.
 func TestMachinesAtRandom(t *testing.T) {
-	likely := []byte{0, 0, 0, 8, 8, 8, 15, 15, 10, 10, 11, 16, 17, 17, 3, 18, 19, 1, 2, 7, 9, 12, 14}
+	likely := []byte{0, 0, 0, 8, 8, 8, 15, 15, 10, 10, 11, 16, 17, 17, 3, 18, 19, 1, 2, 7, 9, 12, 14, 20, 20, 21, 21}
 	for seed := range uint64(3000) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		data := []byte{byte(rnd.Uint32()) | 8}
@@ -350,8 +350,11 @@ func TestMachinesAtRandom(t *testing.T) {
 			if step == 17 && rnd.IntN(4) > 0 {
 				arg &^= 7 // mostly as it should be
 			}
-			if step == 14 {
+			switch {
+			case step == 14:
 				arg &= 15 // not longer than the linger
+			case step == 20 && rnd.IntN(4) > 0:
+				arg |= 7 // likewise as it should be
 			}
 			data = append(data, step, arg)
 		}

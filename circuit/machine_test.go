@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ckt.local/transport"
+	"ckt.local/transport/identity"
 	"ckt.local/transport/limit"
 )
 
@@ -28,8 +29,11 @@ type machine struct {
 	oldReads  bool        // its reader may have frames in hand
 	sent      [][]byte    // payloads, the first one with serial 1
 	base      uint64      // what was acknowledged when the attachment began
+	costs     []uint64    // what they cost in sum, the first entry 0
 	lasting   bool        // it outlives its connections
 	paced     bool        // whatever comes is fast
+	other     booker
+	wants     wants
 	now       watermarks
 	told      told
 	received  uint64
@@ -48,16 +52,19 @@ func newMachine(t *testing.T, data []byte) *machine {
 	if m.lasting = how&8 != 0; m.lasting {
 		settings.LingerMillis = 120_000
 	}
-	l, err := newFakeLink(Config{Ledger: Bounded(limit.Circuit{Window: machineWindow, Payload: 4 << 10})}, settings)
+	l, err := newFakeLink(Config{Ledger: machineLedger(how)}, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.other = booker{g: l.cfg.Ledger, node: identity.NodeID{99}}
 	if m.c, err = newFakeCircuit(l, m.owner); err != nil {
 		t.Fatal(err)
 	}
 	m.paced = how&16 != 0
 	synctest.Wait() // the control stream is open
+	m.wants.record(l.carrier())
 	m.ownStreams()
+	m.costs = []uint64{0}
 	if how&1 != 0 { // this side opens
 		m.answer = make(chan error, 1)
 		if how&2 != 0 {
@@ -66,6 +73,7 @@ func newMachine(t *testing.T, data []byte) *machine {
 			if err := m.c.s.queue(&Fragment{Payload: m.sent[0]}); err != nil {
 				t.Fatal(err)
 			}
+			m.costs = append(m.costs, uint64(m.c.s.out.cost))
 		}
 		m.c.openFake(m.answer)
 	} else {
@@ -91,7 +99,7 @@ func (m *machine) run() {
 	steps := []func(arg byte){
 		m.nextData, m.anyData, m.fin, m.accept, m.refuse, m.unknown, m.raw, m.eof,
 		m.send, m.close, m.ack, m.read, m.rangeOver, m.lose, m.wait, m.settle,
-		m.detach, m.resume, m.yield, m.late,
+		m.detach, m.resume, m.yield, m.late, m.want, m.book,
 	}
 	for len(m.data) > 0 {
 		b := m.byte()
@@ -189,6 +197,9 @@ func (m *machine) send(arg byte) {
 	}
 	if err == nil {
 		m.sent = append(m.sent, payload)
+		m.c.mu.Lock()
+		m.costs = append(m.costs, m.c.s.out.freed+uint64(m.c.s.out.cost))
+		m.c.mu.Unlock()
 	}
 }
 
@@ -259,9 +270,17 @@ func (m *machine) lose(byte) { m.c.lose(errors.New("the link has ended")) }
 
 func (m *machine) wait(arg byte) {
 	time.Sleep(time.Duration(arg) * 10 * time.Millisecond * (1 + time.Duration(arg&8)*100))
+	m.hear()
 }
 
-func (m *machine) settle(byte) { synctest.Wait() }
+// settle lets everybody do what there is to do. The control loop may be late.
+func (m *machine) settle(arg byte) {
+	if synctest.Wait(); arg&3 == 3 {
+		return
+	}
+	m.hear()
+	m.checkSettled()
+}
 
 // check holds the state against what must be true whatever has happened.
 func (m *machine) check() {
@@ -288,6 +307,7 @@ func (m *machine) check() {
 	}
 	m.checkSender(s)
 	m.checkWindows(s)
+	m.checkMemory(s)
 	m.now.check(m.t, s)
 	m.told.check(m.t, s)
 	m.received, m.cause = s.received, s.cause
@@ -300,6 +320,7 @@ func (m *machine) end() {
 	m.eof(0)
 	m.endOld()
 	m.c.link.Shutdown(context.Background(), nil)
+	m.other.end()
 	m.check()
 	if m.owner.added != 1 || m.owner.removed != 1 {
 		m.t.Fatalf("the owner was told of %d circuits and of the end of %d", m.owner.added, m.owner.removed)
@@ -316,28 +337,32 @@ func (m *machine) end() {
 }
 
 func FuzzCircuit(f *testing.F) {
-	f.Add([]byte{0, 0, 1, 0, 2, 15, 0, 11, 0, 2, 0, 15, 0})                               // data, read, fin
-	f.Add([]byte{1, 3, 7, 8, 9, 15, 0, 10, 0, 0, 200})                                    // open, accept, send, ack
-	f.Add([]byte{3, 4, 2, 8, 1})                                                          // open, refuse
-	f.Add([]byte{0, 0, 255, 0, 255, 0, 255, 15, 0, 0, 255})                               // over the credit
-	f.Add([]byte{0, 1, 0, 1, 2})                                                          // serial 0, then a gap
-	f.Add([]byte{0, 0, 1, 0, 1, 2, 8, 2, 8, 0, 1})                                        // data, fin, second fin
-	f.Add([]byte{4, 8, 100, 8, 100, 15, 0, 9, 0, 7, 0})                                   // a blocked writer
-	f.Add([]byte{0, 0, 1, 13, 0, 0, 1, 0, 1})                                             // frames in hand after a loss
-	f.Add([]byte{0, 0, 7, 0, 1, 0, 7, 15, 0, 11, 1, 12, 255})                             // errors and reads, then a range
-	f.Add([]byte{0, 0, 1, 0, 1, 2, 0, 15, 0, 14, 255, 14, 255})                           // fin with unread fragments, and time
-	f.Add([]byte{0, 9, 1, 0, 1, 0, 255, 0, 255, 0, 255, 14, 90})                          // data after our close
-	f.Add([]byte{0, 2, 0, 9, 0, 15, 0, 14, 255, 7, 0})                                    // both close
-	f.Add([]byte{8, 8, 9, 8, 9, 15, 0, 16, 0, 17, 0, 15, 0, 10, 0, 0, 1})                 // sent, lost, resumed
-	f.Add([]byte{9, 3, 7, 8, 9, 8, 9, 15, 0, 16, 1, 17, 0, 3, 7, 15, 0, 10, 0})           // the same at the opener
-	f.Add([]byte{8, 0, 1, 0, 1, 16, 0, 17, 9, 17, 33, 17, 1, 0, 1, 19, 0, 19, 9, 15, 0})  // generations, frames in hand
-	f.Add([]byte{8, 8, 9, 16, 2, 8, 3, 17, 0, 8, 4, 0, 1, 15, 0, 16, 3, 17, 24})          // on another connection
-	f.Add([]byte{8, 9, 0, 15, 0, 16, 0, 17, 0, 7, 1, 15, 0})                              // closed, lost, resumed, EOF
-	f.Add([]byte{8, 0, 0, 18, 0, 18, 9, 0, 0, 16, 0, 14, 255, 14, 255})                   // yields, and linger is over
-	f.Add([]byte{24, 0, 255, 0, 255, 11, 0, 0, 255, 11, 0, 0, 255, 0, 255, 18, 1, 15, 0}) // a window that grows
-	f.Add([]byte("0x\xff vvv0x 0x\xff 0xvv\xff7"))                                        // a yield of nothing
-	f.Add([]byte{8, 7, 4, 17, 0, 7, 4, 17, 0, 7, 4, 15, 0})                               // three faults
-	f.Add([]byte{0, 6, 27, 147, 1, 194, 160, 5, 170, 6, 3})                               // raw frames, optional and unknown ones
+	f.Add([]byte{0, 0, 1, 0, 2, 15, 0, 11, 0, 2, 0, 15, 0})                                      // data, read, fin
+	f.Add([]byte{1, 3, 7, 8, 9, 15, 0, 10, 0, 0, 200})                                           // open, accept, send, ack
+	f.Add([]byte{3, 4, 2, 8, 1})                                                                 // open, refuse
+	f.Add([]byte{0, 0, 255, 0, 255, 0, 255, 15, 0, 0, 255})                                      // over the credit
+	f.Add([]byte{0, 1, 0, 1, 2})                                                                 // serial 0, then a gap
+	f.Add([]byte{0, 0, 1, 0, 1, 2, 8, 2, 8, 0, 1})                                               // data, fin, second fin
+	f.Add([]byte{4, 8, 100, 8, 100, 15, 0, 9, 0, 7, 0})                                          // a blocked writer
+	f.Add([]byte{0, 0, 1, 13, 0, 0, 1, 0, 1})                                                    // frames in hand after a loss
+	f.Add([]byte{0, 0, 7, 0, 1, 0, 7, 15, 0, 11, 1, 12, 255})                                    // errors and reads, then a range
+	f.Add([]byte{0, 0, 1, 0, 1, 2, 0, 15, 0, 14, 255, 14, 255})                                  // fin with unread fragments, and time
+	f.Add([]byte{0, 9, 1, 0, 1, 0, 255, 0, 255, 0, 255, 14, 90})                                 // data after our close
+	f.Add([]byte{0, 2, 0, 9, 0, 15, 0, 14, 255, 7, 0})                                           // both close
+	f.Add([]byte{8, 8, 9, 8, 9, 15, 0, 16, 0, 17, 0, 15, 0, 10, 0, 0, 1})                        // sent, lost, resumed
+	f.Add([]byte{9, 3, 7, 8, 9, 8, 9, 15, 0, 16, 1, 17, 0, 3, 7, 15, 0, 10, 0})                  // the same at the opener
+	f.Add([]byte{8, 0, 1, 0, 1, 16, 0, 17, 9, 17, 33, 17, 1, 0, 1, 19, 0, 19, 9, 15, 0})         // generations, frames in hand
+	f.Add([]byte{8, 8, 9, 16, 2, 8, 3, 17, 0, 8, 4, 0, 1, 15, 0, 16, 3, 17, 24})                 // on another connection
+	f.Add([]byte{8, 9, 0, 15, 0, 16, 0, 17, 0, 7, 1, 15, 0})                                     // closed, lost, resumed, EOF
+	f.Add([]byte{8, 0, 0, 18, 0, 18, 9, 0, 0, 16, 0, 14, 255, 14, 255})                          // yields, and linger is over
+	f.Add([]byte{24, 0, 255, 0, 255, 11, 0, 0, 255, 11, 0, 0, 255, 0, 255, 18, 1, 15, 0})        // a window that grows
+	f.Add([]byte("0x\xff vvv0x 0x\xff 0xvv\xff7"))                                               // a yield of nothing
+	f.Add([]byte{40, 0, 90, 0, 90, 20, 64, 15, 0, 21, 255, 20, 1, 15, 0, 21, 4, 15, 0, 11, 0})   // memory that is wanted, scarce, given back
+	f.Add([]byte{40, 8, 255, 8, 255, 8, 255, 15, 0, 21, 3, 8, 255, 21, 6, 15, 0, 10, 60, 15, 0}) // the same of the sender
+	f.Add([]byte{8, 20, 105, 17, 53})                                                            // memory for a long one, and the opening comes again
+	f.Add([]byte{104, 20, 2, 0, 1, 20, 3, 17, 0, 20, 5, 17, 0, 20, 7, 15, 0})                    // wants that break the rules
+	f.Add([]byte{8, 7, 4, 17, 0, 7, 4, 17, 0, 7, 4, 15, 0})                                      // three faults
+	f.Add([]byte{0, 6, 27, 147, 1, 194, 160, 5, 170, 6, 3})                                      // raw frames, optional and unknown ones
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 400 {
 			return // nothing new comes of it
