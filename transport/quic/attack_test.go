@@ -254,7 +254,7 @@ func TestManyConnectionsOfOneKey(t *testing.T) {
 	// Ten thousand connections of a key that is authorised, each as of another
 	// process with that key at an address of its own. (At one address each would
 	// be the restarted process of before, and take its place.)
-	const attempts, atOnce = 10_000, 4
+	const attempts, atOnce = crowd, 4
 	ledger := bounded(limit.Transport{ConnsPerSecond: -1})
 	e := endpointWith(t, Config{Ledger: ledger})
 	honest := endpoint(t)
@@ -336,7 +336,7 @@ func TestManyConnectionsOfOneKey(t *testing.T) {
 	}
 	t.Logf("%d connections in %v: %d open, %d refused; round trips of others: %v (99 %%: %v) before, %v (99 %%: %v) meanwhile",
 		attempts, took, in.Load(), typed.Load(), calm[len(calm)/2], calm[len(calm)*99/100], stormy[len(stormy)/2], stormy[len(stormy)*99/100])
-	if slow := stormy[len(stormy)*99/100]; slow > 500*time.Millisecond {
+	if slow := stormy[len(stormy)*99/100]; slow > time.Second {
 		t.Errorf("1 of 100 round trips of others has taken more than %v", slow)
 	}
 	e.Close()
