@@ -106,25 +106,6 @@ func TestBadLinesAllowNobody(t *testing.T) {
 		"text after the quote":   `services="a"b ` + key,
 		"comma after options":    `services="a", ` + key,
 		"comma before options":   `,services="a" ` + key,
-		"start twice":            `start="",start="a" ` + key,
-		"empty start":            `start="a,,b" ` + key,
-		"star in start":          `start="*" ` + key,
-		"start of another's":     `services="a",start="a,b" ` + key,
-		"the same in turn":       `start="a,b",services="a" ` + key,
-		"start without value":    `start ` + key,
-		"no circuits":            `max-circuits="0" ` + key,
-		"negative circuits":      `max-circuits="-1" ` + key,
-		"no number of circuits":  `max-circuits="" ` + key,
-		"too many circuits":      `max-circuits="1048577" ` + key,
-		"circuits twice":         `max-circuits="1",max-circuits="1" ` + key,
-		"leading zero":           `rate="01" ` + key,
-		"plus":                   `rate="+1" ` + key,
-		"underscore":             `rate="1_0" ` + key,
-		"blank in number":        `rate=" 1" ` + key,
-		"fraction of a rate":     `rate="0.5" ` + key,
-		"overflow":               `rate="18446744073709551617" ` + key,
-		"rate twice":             `rate="1",rate="2" ` + key,
-		"rate not quoted":        `rate=1 ` + key,
 		"no from":                `from="" ` + key,
 		"empty pattern":          `from="::1,," ` + key,
 		"lone negation":          `from="*,!" ` + key,
@@ -151,14 +132,47 @@ func TestBadLinesAllowNobody(t *testing.T) {
 		"carriage return inside": key + "\rx",
 		"line too long":          key + " " + strings.Repeat("c", maxPeersLine),
 	} {
-		good := testKey(t, 2).ID()
-		entries, bad := parse(t, line+"\n"+good.PublicLine("")+"\n")
-		if len(entries) != 1 || entries[0].ID != good || entries[0].Line != 2 {
-			t.Errorf("%s: entries %+v", name, entries)
-		}
-		if len(bad) != 1 || bad[0].Line != 1 || bad[0].Err == nil || len(bad[0].Error()) > 400 {
-			t.Errorf("%s: reported as %v", name, bad)
-		}
+		wantBadLine(t, name, line)
+	}
+}
+
+// wantBadLine checks that a line is reported, and the next one good.
+func wantBadLine(t *testing.T, name, line string) {
+	t.Helper()
+	good := testKey(t, 2).ID()
+	entries, bad := parse(t, line+"\n"+good.PublicLine("")+"\n")
+	if len(entries) != 1 || entries[0].ID != good || entries[0].Line != 2 {
+		t.Errorf("%s: entries %+v", name, entries)
+	}
+	if len(bad) != 1 || bad[0].Line != 1 || bad[0].Err == nil || len(bad[0].Error()) > 400 {
+		t.Errorf("%s: reported as %v", name, bad)
+	}
+}
+
+func TestBadStartsAndCounts(t *testing.T) {
+	key := testKey(t, 1).ID().PublicLine("")
+	for name, line := range map[string]string{
+		"start twice":           `start="",start="a" ` + key,
+		"empty start":           `start="a,,b" ` + key,
+		"star in start":         `start="*" ` + key,
+		"start of another's":    `services="a",start="a,b" ` + key,
+		"the same in turn":      `start="a,b",services="a" ` + key,
+		"start without value":   `start ` + key,
+		"no circuits":           `max-circuits="0" ` + key,
+		"negative circuits":     `max-circuits="-1" ` + key,
+		"no number of circuits": `max-circuits="" ` + key,
+		"too many circuits":     `max-circuits="1048577" ` + key,
+		"circuits twice":        `max-circuits="1",max-circuits="1" ` + key,
+		"leading zero":          `rate="01" ` + key,
+		"plus":                  `rate="+1" ` + key,
+		"underscore":            `rate="1_0" ` + key,
+		"blank in number":       `rate=" 1" ` + key,
+		"fraction of a rate":    `rate="0.5" ` + key,
+		"overflow":              `rate="18446744073709551617" ` + key,
+		"rate twice":            `rate="1",rate="2" ` + key,
+		"rate not quoted":       `rate=1 ` + key,
+	} {
+		wantBadLine(t, name, line)
 	}
 }
 

@@ -126,6 +126,9 @@ func TestRateOfALine(t *testing.T) {
 	if n := opening.burst(someday); n != 0 {
 		t.Errorf("%d when the clock was set back", n)
 	}
+	if n := opening.burst(later); n != 0 {
+		t.Errorf("%d when the clock was set right again", n)
+	}
 	if n := opening.burst(later.Add(time.Hour)); n != 4 {
 		t.Errorf("%d after an hour, want 4", n)
 	}

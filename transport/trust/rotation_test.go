@@ -92,6 +92,7 @@ func TestRotationsThatCannotBeMade(t *testing.T) {
 		"before 1970":           {old, next, time.Unix(-5, 0), time.Unix(5, 0)},
 		"after 9999":            {old, next, time.Unix(lastSecond, 0), time.Unix(lastSecond+1, 0)},
 		"beyond all calendars":  {old, next, time.Unix(1<<62, 0), time.Unix(1<<62+1, 0)},
+		"seconds that wrap":     {old, next, time.Unix(1<<63-9, 0), time.Unix(1<<63-2, 0)},
 		"to itself":             {old, old, someday, someday.Add(month)},
 		"no old key":            {nil, next, someday, someday.Add(month)},
 		"no new key":            {old, nil, someday, someday.Add(month)},
