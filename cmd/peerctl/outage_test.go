@@ -89,16 +89,17 @@ func TestSendRidesThroughAnOutage(t *testing.T) {
 	env := cleanEnv(t)
 	x := startSending(t, serveFor(t, env, "peerctl"), env)
 	x.relay.Cut()
+	x.write(t, []byte("second")) // short enough to be sent without a word from the other side
+	awaitText(t, &x.stderr, lostLine)
 	data := noise(3 << 20) // more than the first window
 	go func() {
 		_, _ = x.in.Write(data) // a short one shows in what comes back
 		x.in.Close()
 	}()
-	awaitText(t, &x.stderr, lostLine)
 	<-time.After(2 * time.Second)
 	x.relay.Heal()
 	wantExit(t, x.cmd.Wait(), exitDone, x.stderr.String())
-	if want := "first" + string(data); x.out.String() != want {
+	if want := "firstsecond" + string(data); x.out.String() != want {
 		t.Errorf("%d bytes come back, of %d, or others", len(x.out.String()), len(want))
 	}
 	if got := x.stderr.String(); !regexp.MustCompile(`^` + lostLine + "\n" + resumedLine + "\n$").MatchString(got) {
