@@ -252,9 +252,7 @@ func rounds(t *testing.T, ctx context.Context, a, b transport.Conn) []time.Durat
 
 func TestManyConnectionsOfOneKey(t *testing.T) {
 	// Ten thousand connections of a key that is authorised, each as of another
-	// process with that key at an address of its own. (At one address each would
-	// be the restarted process of before, and take its place.)
-	const attempts, atOnce = crowd, 4
+	// process with that key.
 	ledger := bounded(limit.Transport{ConnsPerSecond: -1})
 	e := endpointWith(t, Config{Ledger: ledger})
 	honest := endpoint(t)
@@ -282,65 +280,68 @@ func TestManyConnectionsOfOneKey(t *testing.T) {
 	var pair sync.WaitGroup
 	pair.Go(func() { stormy = rounds(t, ctx, here, there) })
 
-	cert, err := identity.Certificate(newKey(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serial, in, typed, other atomic.Int64
 	began := time.Now()
-	var attackers sync.WaitGroup
-	for range atOnce {
-		attackers.Go(func() {
-			for {
-				n := serial.Add(1)
-				if n > attempts {
-					return
-				}
-				pc := udp(t)
-				tr := &quicgo.Transport{Conn: pc}
-				l, err := knock(t, tr, cert, e, uint64(n))
-				if err == nil {
-					in.Add(1)
-					t.Cleanup(func() {
-						tr.Close()
-						pc.Close()
-					})
-					continue
-				}
-				tr.Close()
-				pc.Close()
-				switch {
-				case l != nil && *l == transport.LimitError{What: "connections of one node", Limit: 64, Remote: true}:
-					typed.Add(1)
-				default:
-					if other.Add(1) < 5 {
-						t.Logf("connection %d: %v", n, err)
-					}
-				}
-			}
-		})
-	}
-	attackers.Wait()
+	in, typed := storm(t, e)
 	took := time.Since(began)
 	stop()
 	pair.Wait()
 	each := e.cfg.limits.ConnsPerNode
-	if used(ledger, limit.Conns) > int64(each)+1 || in.Load() != int64(each) {
-		t.Errorf("%d connections of one key are open and %d are booked, want %d and one more", in.Load(), used(ledger, limit.Conns), each)
-	}
-	if typed.Load()+in.Load() != attempts {
-		t.Errorf("%d connections were refused in another way than by the limit", other.Load())
+	if used(ledger, limit.Conns) > int64(each)+1 || in != int64(each) {
+		t.Errorf("%d connections of one key are open and %d are booked, want %d and one more", in, used(ledger, limit.Conns), each)
 	}
 	if len(calm) == 0 || len(stormy) == 0 {
 		t.Fatal("the honest pair has not made a round trip")
 	}
 	t.Logf("%d connections in %v: %d open, %d refused; round trips of others: %v (99 %%: %v) before, %v (99 %%: %v) meanwhile",
-		attempts, took, in.Load(), typed.Load(), calm[len(calm)/2], calm[len(calm)*99/100], stormy[len(stormy)/2], stormy[len(stormy)*99/100])
+		crowd, took, in, typed, calm[len(calm)/2], calm[len(calm)*99/100], stormy[len(stormy)/2], stormy[len(stormy)*99/100])
 	if slow := stormy[len(stormy)*99/100]; slow > time.Second {
 		t.Errorf("1 of 100 round trips of others has taken more than %v", slow)
 	}
 	e.Close()
 	wg.Wait()
+}
+
+// storm makes connections of one key, a few at a time and each at an address of
+// its own: at one address, each would be the restarted process of before, and
+// take its place. It returns how many are in, and how many the limit refused.
+func storm(t *testing.T, e *Endpoint) (int64, int64) {
+	t.Helper()
+	cert, err := identity.Certificate(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := transport.LimitError{What: "connections of one node", Limit: int64(e.cfg.limits.ConnsPerNode), Remote: true}
+	var serial, in, typed atomic.Int64
+	one := func(n int64) {
+		pc := udp(t)
+		tr := &quicgo.Transport{Conn: pc}
+		hangUp := func() {
+			tr.Close()
+			pc.Close()
+		}
+		l, err := knock(t, tr, cert, e, uint64(n))
+		if err == nil {
+			in.Add(1)
+			t.Cleanup(hangUp)
+			return
+		}
+		hangUp()
+		if l == nil || *l != want {
+			t.Errorf("connection %d: %v, want %v", n, err, &want)
+			return
+		}
+		typed.Add(1)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for n := serial.Add(1); n <= crowd; n = serial.Add(1) {
+				one(n)
+			}
+		})
+	}
+	wg.Wait()
+	return in.Load(), typed.Load()
 }
 
 // knock says hello with a boot nonce of its own. The connection stays if it is
