@@ -113,7 +113,7 @@ func FuzzFrame(f *testing.F) {
 }
 
 func TestCodeNames(t *testing.T) {
-	for c := CodeClosed; c <= CodeLimit; c++ {
+	for c := CodeClosed; c <= CodePSK; c++ {
 		if strings.HasPrefix(c.String(), "code") {
 			t.Errorf("%d has no name", uint64(c))
 		}
