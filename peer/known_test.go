@@ -83,6 +83,7 @@ func TestAllowedKeyBecomesKnownAndPinned(t *testing.T) {
 	if err := there.Close(); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "its good-bye has come", func() bool { return len(here.Listing().Links) == 0 })
 
 	// Another key there is refused loudly, though the policy allows it.
 	at(t, addr, second, peer.AllowNodes(mine.ID()))
