@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -136,11 +137,28 @@ func (a *app) newKeys() func(context.Context, string, identity.NodeID) error {
 		}
 	case trustNew:
 		return func(_ context.Context, addr string, id identity.NodeID) error {
-			a.say("new here: the node at %s is %v, and no other from now on", addr, id)
+			a.tellNew(addr, id)
 			return nil
 		}
 	}
 	return nil
+}
+
+// A newKeyEvent says that a key is noted that nobody has vouched for.
+type newKeyEvent struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Addr    string `json:"addr"`
+	Node    string `json:"node"`
+}
+
+func (a *app) tellNew(addr string, id identity.NodeID) {
+	text := fmt.Sprintf("new here: the node at %s is %v, and no other from now on", addr, id)
+	if a.asJSON {
+		// Nobody is left to tell that stderr is closed.
+		_ = json.NewEncoder(a.stderr).Encode(map[string]newKeyEvent{"event": {"new-key", text, addr, id.String()}})
+	}
+	a.say("%s", text)
 }
 
 // asking does what dials, and if that meets a new key and the user trusts it,
