@@ -160,3 +160,19 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
 		}
 	}
 }
+
+// settleStall does for Fragments calls what pump does for readers: a user who
+// does not take what is left after the end, perhaps because it waits for the
+// Context, gets its end all the same.
+func (c *Circuit) settleStall(s *state) {
+	waits := s.iterating > 0 && s.in.len() > 0 && !s.ended && s.arrivedAll()
+	switch {
+	case waits && s.stall == nil:
+		s.stall = time.AfterFunc(quietAfterEnd, func() {
+			c.update(func(s *state) { s.quiet = s.quiet || s.stall != nil })
+		})
+	case !waits && s.stall != nil:
+		s.stall.Stop()
+		s.stall = nil
+	}
+}
