@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,12 +18,12 @@ func bounds() limit.Limits {
 	return limit.Limits{
 		Transport: limit.Transport{
 			Handshakes: 128, RetryAbove: 32, HandshakesPerAddr: 16,
-			Conns: 32, ConnsPerNode: 8, ConnsPerSecond: 512,
+			Conns: 32, ConnsPerNode: 8, ConnsPerSecond: 256,
 			Streams: 4096, Receive: 16 << 20, ReceivePerNode: 8 << 20,
 		},
 		Circuit: limit.Circuit{
-			Circuits: 1024, CircuitsPerNode: 512, Payload: 256 << 10, Window: 256 << 10, MaxWindow: 1 << 20,
-			Inbox: 24 << 20, InboxPerNode: 12 << 20, Replay: 24 << 20, ReplayPerNode: 12 << 20,
+			Circuits: 1024, CircuitsPerNode: 512, OpensPerSecond: 2000, Payload: 256 << 10, Window: 256 << 10, MaxWindow: 1 << 20,
+			Inbox: 24 << 20, InboxPerNode: 6 << 20, Replay: 24 << 20, ReplayPerNode: 6 << 20,
 		},
 		Peer: limit.Peer{Started: 64, StartedPerNode: 16},
 	}
@@ -67,6 +68,9 @@ type arena struct {
 	extra   int // newcomers so far
 	secrets *secrets
 	trickle *trickle
+
+	pacing sync.Mutex
+	due    time.Time // when the next try is
 
 	reacted int // tries of this case that the node has done something about at once
 }
@@ -125,6 +129,31 @@ func newArena(t *testing.T) *arena {
 	a.base = a.node.resident(t)
 	return a
 }
+
+// pace waits until the next try of an attack is due, at so many in a second: a
+// processor of the attacker's own would be as fast as that, and here it leaves
+// some of the machine for those that are measured.
+func (a *arena) pace(perSecond int) {
+	a.pacing.Lock()
+	defer a.pacing.Unlock()
+	now := time.Now()
+	if late := now.Add(-20 * time.Millisecond); a.due.Before(late) {
+		a.due = late
+	}
+	a.due = a.due.Add(time.Second / time.Duration(perSecond))
+	if wait := a.due.Sub(now); wait > 0 {
+		<-time.After(wait)
+	}
+}
+
+// Tries in a second.
+const (
+	paceConns = 250
+	paceOpens = 5000
+	pacePings = 2000 // writes of 50
+	paceReset = 20_000
+	paceSpoof = 10_000
+)
 
 // close ends what belongs to the arena before the test does.
 func (a *arena) close(t *testing.T) {

@@ -33,11 +33,11 @@ func attacks() []attack {
 		beforeHello(), helloTwice(), replayedHello(),
 	}
 	all = append(all, floods()...)
-	all = append(all, certificates(), expired(), early())
+	all = append(all, certificates(), expired(), rotations(), early())
 	all = append(all, spoofs()...)
 	all = append(all, serials(), credits(), endlessResumed(), foreign())
 	all = append(all, circuitsInMasses()...)
 	all = append(all, unreadSource(), unreadSink(), ahead(), slow())
-	all = append(all, resets(), storm(), pings(), panics(), starts())
+	all = append(all, resets(), storm(), pings(), panics(), starts(), leftBehind())
 	return all
 }

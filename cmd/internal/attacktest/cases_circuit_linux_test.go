@@ -34,7 +34,7 @@ func onCircuits(name string, full int, all []saidOnCircuit) attack {
 			if say.control != nil {
 				l.control.Write(say.control(uint64(s.StreamID())))
 			}
-			if code := resetOf(s); say.faulty && code != 5 {
+			if code := resetOf(s, say.faulty); say.faulty && code != 5 {
 				t.Errorf("%s: the stream ended with %d, want a reset with code 5", say.what, code)
 			} else if code == 5 {
 				a.reacted++
@@ -52,10 +52,14 @@ func onCircuits(name string, full int, all []saidOnCircuit) attack {
 	}}
 }
 
-// resetOf reads until the node resets a stream, or for a moment, and returns
-// the code, -1 if there is none.
-func resetOf(s *quicgo.Stream) int64 {
-	s.SetReadDeadline(time.Now().Add(5 * moment))
+// resetOf reads until the node resets a stream, or for a moment if it may not
+// do so, and returns the code, -1 if there is none.
+func resetOf(s *quicgo.Stream, sure bool) int64 {
+	wait := 2 * moment
+	if sure {
+		wait = 10 * time.Second
+	}
+	s.SetReadDeadline(time.Now().Add(wait))
 	for b := make([]byte, 4<<10); ; {
 		_, err := s.Read(b)
 		if se, ok := errors.AsType[*quicgo.StreamError](err); ok {
@@ -184,6 +188,7 @@ func manyCircuits(name string, total int, who func(a *arena) []*mallory, most fu
 			for range 64 / len(all) {
 				wg.Go(func() {
 					for range turn {
+						a.pace(paceOpens)
 						_, _, err := l.open(openTo("sink"))
 						r, isRefusal := errors.AsType[*refusedError](err)
 						mu.Lock()

@@ -17,6 +17,7 @@ import (
 // connect is an open connection of the attacker's, closed after the round.
 func (a *arena) connect(t *testing.T, m *mallory) *line {
 	t.Helper()
+	a.pace(paceConns)
 	l, err := m.connect()
 	if err != nil {
 		t.Fatalf("the attacker does not get in: %v", err)
@@ -31,6 +32,7 @@ func (a *arena) put(t *testing.T, l *line, at place, b []byte, end bool) *line {
 	t.Helper()
 	switch at {
 	case atHello:
+		a.pace(paceConns)
 		qc, err := a.mallory.dial(a.mallory.tls())
 		if err != nil {
 			t.Fatalf("the attacker does not get in: %v", err)
@@ -52,12 +54,14 @@ func (a *arena) put(t *testing.T, l *line, at place, b []byte, end bool) *line {
 		l.close()
 		return a.connect(t, a.mallory)
 	case atFirst:
+		a.pace(paceOpens)
 		if s, err := l.stream(nil); err == nil {
 			say(s, b, end)
 			a.waitEnd(s)
 			drop(s)
 		}
 	case atCircuit:
+		a.pace(paceOpens)
 		if s, _, err := l.open(openTo("echo")); err == nil {
 			say(s, b, end)
 			a.waitEnd(s)

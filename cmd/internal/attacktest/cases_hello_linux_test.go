@@ -16,6 +16,7 @@ func beforeHello() attack {
 	all := examples()
 	return attack{"frames and data before hello", [2]int{len(all), 20 * len(all)}, func(t *testing.T, a *arena) int {
 		for _, e := range all {
+			a.pace(paceConns)
 			qc, err := a.mallory.dial(a.mallory.tls())
 			if err != nil {
 				t.Fatal(err)
@@ -40,6 +41,7 @@ func beforeHello() attack {
 
 func helloTwice() attack {
 	return attack{"hello twice", [2]int{10, 1000}, func(t *testing.T, a *arena) int {
+		a.pace(paceConns / 2)
 		g := greeting{nonce: rand.Uint64() | 1, serial: 1}
 		qc, err := a.mallory.dial(a.mallory.tls())
 		if err != nil {
@@ -74,6 +76,7 @@ func replayedHello() attack {
 	return attack{"replayed hello", [2]int{20, 1000}, func(t *testing.T, a *arena) int {
 		bytes := a.learn(t).hello
 		for _, m := range []*mallory{a.mallory, a.second, a.mallory} {
+			a.pace(paceConns)
 			qc, err := m.dial(m.tls())
 			if err != nil {
 				t.Fatal(err)
@@ -104,6 +107,7 @@ func flood(name string, quick, full, round int, who func(t *testing.T, a *arena,
 		for range round {
 			m := who(t, a, i)
 			i++
+			a.pace(paceConns)
 			qc, err := m.dial(m.tls())
 			if err != nil {
 				continue // turned away by QUIC itself

@@ -1,6 +1,7 @@
 package attacktest
 
 import (
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -12,17 +13,21 @@ import (
 // no hello, and data on all of their streams.
 func ahead() attack {
 	return attack{"data ahead of hello, as much as there is room for", [2]int{1, 20}, func(t *testing.T, a *arena) int {
-		const conns, streams = 6, 10
+		const conns, streams = 7, 10 // of one key; the eighth is refused
 		var wg sync.WaitGroup
 		n := 0
 		junk := make([]byte, 2<<20)
 		for range conns {
 			qc, err := a.mallory.dial(a.mallory.tls())
 			if err != nil {
-				t.Logf("turned away: %v", err)
-				continue
+				continue // turned away
 			}
 			defer qc.CloseWithError(0, "")
+			// The first stream is hello's. It is begun, so that there is
+			// something to wait for.
+			if first, err := openStream(qc); err == nil {
+				say(first, greeting{nonce: 1, serial: 1}.frame()[:3], false)
+			}
 			for range streams {
 				s, err := openStream(qc)
 				if err != nil {
@@ -159,5 +164,34 @@ func slow() attack {
 		}
 		a.hold(t, volume(samples, 12_000)) // longer than a first frame may take
 		return n
+	}}
+}
+
+// leftBehind loses one connection after the other, each as another process and
+// with circuits that wait for the next one: unread, and not acknowledged.
+func leftBehind() attack {
+	return attack{"circuits left behind by process after process", [2]int{8, 400}, func(t *testing.T, a *arena) int {
+		const round = 8
+		for i := range round {
+			m := a.crowd[i%2]
+			a.pace(paceConns)
+			l, err := m.hello(greeting{nonce: rand.Uint64() | 1, serial: 1})
+			if err != nil {
+				t.Fatalf("the attacker does not get in: %v", err)
+			}
+			// Not for longer, so that the next case finds its places free.
+			if err := l.settle(append(settings(1<<30, 1<<20, 2000), resumed(false)...)); err != nil {
+				t.Fatal(err)
+			}
+			for _, service := range []string{"sink", "source"} {
+				for _, s := range a.openMany(l, service, 20) {
+					s.SetWriteDeadline(time.Now().Add(time.Second))
+					s.Write(data(1, make([]byte, 6<<10)))
+				}
+			}
+			l.qc.CloseWithError(6, "") // lost, and not closed
+			l.wg.Wait()
+		}
+		return round
 	}}
 }

@@ -136,14 +136,9 @@ func spoofed(name string, quick, full int, make func(f *forger) ([]byte, error))
 		if from == nil {
 			from = spoofers(t, 256)
 		}
-		const burst = 100
 		round := volume(500, 10_000)
-		tick := time.NewTicker(burst * time.Second / 10_000)
-		defer tick.Stop()
 		for i := range round {
-			if i%burst == 0 {
-				<-tick.C
-			}
+			a.pace(paceSpoof)
 			p, err := make(f)
 			if err != nil {
 				t.Fatal(err)

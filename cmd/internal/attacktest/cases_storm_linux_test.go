@@ -19,6 +19,7 @@ func resets() attack {
 		defer l.close()
 		const round = 500
 		for i := range round {
+			a.pace(paceReset)
 			s, err := openStream(l.qc)
 			if err != nil {
 				t.Fatalf("stream %d: %v", i, err)
@@ -38,6 +39,7 @@ func storm() attack {
 		defer l.close()
 		const round = 100
 		for range round {
+			a.pace(paceOpens)
 			s, err := l.stream(append(append(openTo("echo").frame(), data(1, []byte("x"))...), fin(1)...))
 			if err != nil {
 				t.Fatal(err)
@@ -65,6 +67,7 @@ func pings() attack {
 			b = append(b, ping(uint64(i))...)
 		}
 		for range round / 50 {
+			a.pace(pacePings)
 			l.control.SetWriteDeadline(time.Now().Add(5 * time.Second))
 			if _, err := l.control.Write(b); err != nil {
 				t.Fatalf("pings have cost the connection: %v", err)

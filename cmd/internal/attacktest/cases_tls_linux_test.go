@@ -94,6 +94,7 @@ func certificates() attack {
 			all = badCertificates(t, a)
 		}
 		for name, conf := range all {
+			a.pace(paceConns)
 			qc, err := a.mallory.dial(conf)
 			if err == nil {
 				if _, err = ended(qc); err == nil {
@@ -116,6 +117,7 @@ func certificates() attack {
 func expired() attack {
 	return attack{"expired certificates", [2]int{4, 400}, func(t *testing.T, a *arena) int {
 		for _, m := range []*mallory{a.mallory, a.unknown} {
+			a.pace(paceConns)
 			m := m.as(selfSigned(t, m.key, oldDates))
 			l, err := m.connect()
 			switch {
@@ -145,6 +147,7 @@ func early() attack {
 		conf.ServerName = "node"
 		tokens := quicgo.NewLRUTokenStore(10, 10)
 		for range 2 {
+			a.pace(paceConns)
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			qc, err := a.mallory.next().DialEarly(ctx, a.mallory.target, conf, &quicgo.Config{TokenStore: tokens})
 			if err != nil {

@@ -219,7 +219,7 @@ func TestNothingIsGotByClaimingIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.settle(append(settings(1<<20, 1<<20, 120_000), resumed(false)...)); err != nil {
+	if err := other.settle(append(settings(1<<20, 1<<20, uint64(volume(500, 120_000))), resumed(false)...)); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {

@@ -44,7 +44,7 @@ func newVictim(j job) (*victim, error) {
 	v := &victim{logs: newCounter(), sources: make(map[source]int)}
 	v.node, err = peer.NewNode(peer.Config{
 		ListenAddr: "127.0.0.1:0", Identity: key, Authorize: policyOf(j), Limits: j.Limits,
-		Logger: slog.New(v.logs),
+		Logger: slog.New(v.logs), Audit: slog.New(v.logs),
 	})
 	if err != nil {
 		return nil, err
@@ -195,8 +195,18 @@ var _ slog.Handler = (*counter)(nil)
 // Enabled takes all levels: who looks for a fault turns them all on.
 func (*counter) Enabled(context.Context, slog.Level) bool { return true }
 
-// Handle counts the record, and keeps the first of its kind as text.
+// Handle counts the record, and keeps the first of its kind as text. Of the
+// audit log, which has a record of each request that was allowed, it counts
+// what was refused.
 func (c *counter) Handle(_ context.Context, r slog.Record) error {
+	allowed := false
+	r.Attrs(func(a slog.Attr) bool {
+		allowed = allowed || a.Key == "allowed" && a.Value.Bool()
+		return true
+	})
+	if allowed {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.count[r.Message]++; c.count[r.Message] == 1 {
