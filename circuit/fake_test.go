@@ -142,7 +142,7 @@ func (s *fakeStream) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// block makes further writing wait.
+// block makes further writing wait, and the end of it.
 func (s *fakeStream) block() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,6 +152,12 @@ func (s *fakeStream) block() {
 func (s *fakeStream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stuck {
+		s.mu.Unlock()
+		<-s.gone
+		s.mu.Lock()
+		return transport.ErrClosed
+	}
 	s.closed = true
 	return nil
 }

@@ -34,6 +34,7 @@ type machine struct {
 	paced     bool        // whatever comes is fast
 	other     booker
 	wants     wants
+	seen      *observer
 	now       watermarks
 	told      told
 	received  uint64
@@ -46,7 +47,7 @@ type machine struct {
 const machineWindow = 8 << 10
 
 func newMachine(t *testing.T, data []byte) *machine {
-	m := &machine{t: t, owner: &fakeOwner{}, data: data}
+	m := &machine{t: t, owner: &fakeOwner{}, data: data, seen: newObserver()}
 	how := m.byte()
 	settings := wireSettings{Window: machineWindow, MaxPayload: 2 << 10}
 	if m.lasting = how&8 != 0; m.lasting {
@@ -95,12 +96,18 @@ func (m *machine) byte() byte {
 	return b
 }
 
-func (m *machine) run() {
-	steps := []func(arg byte){
+// steps is what bytes stand for.
+func (m *machine) steps() []func(arg byte) {
+	return []func(arg byte){
 		m.nextData, m.anyData, m.fin, m.accept, m.refuse, m.unknown, m.raw, m.eof,
 		m.send, m.close, m.ack, m.read, m.rangeOver, m.lose, m.wait, m.settle,
 		m.detach, m.resume, m.yield, m.late, m.want, m.book,
 	}
+}
+
+func (m *machine) run() {
+	m.check()
+	steps := m.steps()
 	for len(m.data) > 0 {
 		b := m.byte()
 		steps[int(b)%len(steps)](m.byte())
@@ -204,6 +211,12 @@ func (m *machine) send(arg byte) {
 }
 
 func (m *machine) close(arg byte) {
+	m.c.mu.Lock()
+	unanswered := !m.c.s.confirmed
+	m.c.mu.Unlock()
+	if unanswered {
+		m.c.lose(ErrOpenTimeout) // as Open does: nobody else has the circuit by then
+	}
 	var reason error
 	if arg&1 != 0 {
 		reason = errors.New("reason")
@@ -273,13 +286,16 @@ func (m *machine) wait(arg byte) {
 	m.hear()
 }
 
-// settle lets everybody do what there is to do. The control loop may be late.
+// settle lets everybody do what there is to do. The control loop may be late,
+// and what is written from then on may get stuck.
 func (m *machine) settle(arg byte) {
-	if synctest.Wait(); arg&3 == 3 {
-		return
+	if synctest.Wait(); arg&3 != 3 {
+		m.hear()
+		m.checkSettled()
 	}
-	m.hear()
-	m.checkSettled()
+	if arg&0xf8 == 0xf8 {
+		m.c.pipe.block()
+	}
 }
 
 // check holds the state against what must be true whatever has happened.
@@ -310,12 +326,15 @@ func (m *machine) check() {
 	m.checkMemory(s)
 	m.now.check(m.t, s)
 	m.told.check(m.t, s)
+	if err := m.seen.look(s, m.old, m.c.at); err != nil {
+		m.t.Fatal(err)
+	}
 	m.received, m.cause = s.received, s.cause
 }
 
 // end closes the circuit and its link, after which nothing may be left.
 func (m *machine) end() {
-	m.c.Close()
+	m.close(0)
 	m.check()
 	m.eof(0)
 	m.endOld()
