@@ -2,7 +2,6 @@ package quic
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -162,18 +161,7 @@ func TestSpoofedFirstPacketsSimulated(t *testing.T) {
 		at := func(i int) *simnet.Host {
 			return n.Host(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
 		}
-		endpointAt := func(i int) *Endpoint {
-			pc, err := at(i).Listen(7000)
-			if err != nil {
-				t.Fatal(err)
-			}
-			e, err := Listen(Config{Conn: pc, Key: newKey(t), Authorize: func(ed25519.PublicKey, net.Addr) error { return nil }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return e
-		}
-		e := endpointAt(0)
+		e := endpointOn(t, n, 0, Config{})
 		defer e.Close()
 		var sources []net.PacketConn
 		for i := range 2000 {
@@ -198,7 +186,7 @@ func TestSpoofedFirstPacketsSimulated(t *testing.T) {
 		})
 		most := 0
 		for i := range 8 {
-			a := endpointAt(1 + i)
+			a := endpointOn(t, n, 1+i, Config{})
 			began := time.Now()
 			if _, err := a.Dial(t.Context(), e.Addr().String(), e.Key()); err != nil {
 				t.Errorf("Dial in the flood: %v", err)

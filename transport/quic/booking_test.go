@@ -2,19 +2,23 @@ package quic
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
 
 	"ckt.local/transport"
 	"ckt.local/transport/limit"
+	"ckt.local/transport/simnet"
 )
 
 // bounded makes a ledger with these bounds on connections.
@@ -204,50 +208,69 @@ func TestDialledConnsAreNeverRefused(t *testing.T) {
 }
 
 func TestWindowsGrowOutOfTheLedger(t *testing.T) {
-	const bound = 8 << 20
-	ledger := bounded(limit.Transport{ReceivePerNode: bound})
-	e := endpointWith(t, Config{Ledger: ledger})
-	a := endpoint(t)
-	here, err := dialTo(t, a, e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	there, err := e.Accept(within(t, 20*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Read at once, so that the window grows as far as it may.
-	out, err := here.OpenStream(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		b := make([]byte, 1<<20)
-		for range 200 {
-			if _, err := out.Write(b); err != nil {
-				t.Errorf("Write: %v", err)
-				return
-			}
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(40 * 365 * 24 * time.Hour) // see inBubble
+		n := simnet.New(1)
+		defer n.Close()
+		n.SetDefault(simnet.Link{Latency: 50 * time.Millisecond})
+		const bound, amount = 8 << 20, 64 << 20
+		ledger := bounded(limit.Transport{ReceivePerNode: bound})
+		a, e := endpointOn(t, n, 1, Config{}), endpointOn(t, n, 2, Config{Ledger: ledger})
+		here, err := dialTo(t, a, e)
+		if err != nil {
+			t.Fatal(err)
 		}
-		out.Close()
+		there, err := e.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Read at once, so that the window grows as far as it may.
+		out, err := here.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := out.Write(make([]byte, amount)); err != nil {
+				t.Errorf("Write: %v", err)
+			}
+			out.Close()
+		})
+		in, err := there.AcceptStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, in); err != nil || n != amount {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+		wg.Wait()
+		if grown := used(ledger, limit.Receive); grown < bound/2 || grown > bound {
+			t.Errorf("the window has grown by %d bytes, want up to %d", grown, bound)
+		}
+		there.Close(transport.CodeClosed, "")
+		if left := used(ledger, limit.Receive); left != 0 {
+			t.Errorf("%d bytes stay booked", left)
+		}
+		a.Close()
+		e.Close()
 	})
-	in, err := there.AcceptStream(within(t, 20*time.Second))
+}
+
+// endpointOn makes an endpoint on a host of a simulated network, which lets
+// everybody in. The caller closes it.
+func endpointOn(t *testing.T, n *simnet.Network, host int, cfg Config) *Endpoint {
+	t.Helper()
+	pc, err := n.Host(netip.AddrFrom4([4]byte{10, 1, byte(host >> 8), byte(host)})).Listen(7000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := io.Copy(io.Discard, in); err != nil || n != 200<<20 {
-		t.Errorf("read %d bytes, %v", n, err)
+	cfg.Conn, cfg.Key = pc, newKey(t)
+	cfg.Authorize = func(ed25519.PublicKey, net.Addr) error { return nil }
+	e, err := Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
 	}
-	wg.Wait()
-	grown := used(ledger, limit.Receive)
-	if grown <= 0 || grown > bound {
-		t.Errorf("the window has grown by %d bytes, want up to %d", grown, bound)
-	}
-	there.Close(transport.CodeClosed, "")
-	if left := used(ledger, limit.Receive); left != 0 {
-		t.Errorf("%d bytes stay booked", left)
-	}
+	return e
 }
 
 func TestUnreadDataIsBounded(t *testing.T) {
