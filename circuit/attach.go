@@ -57,7 +57,7 @@ type attachment struct {
 func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
 	return &attachment{
 		c: c, car: car, stream: s,
-		fr: frameReader{r: s, pool: &c.link.bufs, limit: c.link.cfg.limits.Payload + maxDataOverhead},
+		fr: frameReader{r: s, pool: &c.link.hub.bufs, limit: c.link.cfg.limits.Payload + maxDataOverhead},
 	}
 }
 

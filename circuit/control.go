@@ -151,7 +151,7 @@ func (car *carrier) readControl(s transport.Stream, first []byte) error {
 		return err
 	}
 	s.Close() // this direction is not used
-	fr := frameReader{r: s, pool: &car.link.bufs, limit: maxSmallFrame}
+	fr := frameReader{r: s, pool: &car.link.hub.bufs, limit: maxSmallFrame}
 	defer fr.release()
 	var in controlReader
 	for {

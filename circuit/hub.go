@@ -78,6 +78,7 @@ func (cfg Config) withDefaults() Config {
 type Hub struct {
 	acceptor Acceptor
 	cfg      Config
+	bufs     bufPool
 	redials  chan struct{} // has a token for each link that dials back
 }
 

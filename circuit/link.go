@@ -22,7 +22,6 @@ type Link struct {
 	nonce  uint64 // of the other process
 	dialed bool   // this side made the first connection
 	redial func(ctx context.Context) error
-	bufs   bufPool
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelCauseFunc
@@ -295,9 +294,6 @@ func (l *Link) forget(c *Circuit, dropped int) {
 	}
 	idle := l.idleLocked()
 	l.mu.Unlock()
-	if c.accepted {
-		l.unreserve()
-	}
 	if idle != nil {
 		l.end(idle)
 	}
@@ -318,5 +314,8 @@ func (l *Link) finish(c *Circuit) {
 	l.mu.Lock()
 	delete(l.circuits, c.id)
 	l.mu.Unlock()
+	if c.accepted {
+		l.unreserve()
+	}
 	l.wg.Done()
 }

@@ -12,8 +12,9 @@ import (
 // call, and is a small part of a window.
 const bufSize = 32 * 1024
 
-// bufPool lends the buffers of one link's busy circuits; an idle circuit
-// holds none.
+// bufPool lends the buffers of all busy circuits of a node; an idle circuit
+// holds none. It is not one for each link: what a link leaves in it when it
+// ends would be of no use to anybody, and be kept until the second collection.
 type bufPool struct{ p sync.Pool }
 
 func (p *bufPool) get() []byte {

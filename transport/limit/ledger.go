@@ -44,6 +44,9 @@ func (r Resource) String() string {
 	return [resources]string{"handshakes", "connections", "receive bytes", "circuits", "inbox bytes", "replay bytes", "started peers"}[r]
 }
 
+// bytes reports whether it is memory.
+func (r Resource) bytes() bool { return r == Receive || r == Inbox || r == Replay }
+
 // String returns the name of what there is a rate of.
 func (r Rate) String() string {
 	return [rates]string{"connections", "openings", "starts"}[r] + " per second"
@@ -111,7 +114,8 @@ func (g *Ledger) Limits() Limits { return g.limits }
 
 // Acquire books n of a resource for a node, to be given back with Release, and
 // returns how much the node has then; or books nothing and returns a
-// [transport.LimitError].
+// [transport.LimitError]. The last eighth of a bound on bytes in all is for
+// nodes that use less than a 64th of it, if others may not use all of it.
 func (g *Ledger) Acquire(r Resource, node identity.NodeID, n int64) (used int64, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -120,7 +124,7 @@ func (g *Ledger) Acquire(r Resource, node identity.NodeID, n int64) (used int64,
 	case t != nil && n > a.each-t.used[r]:
 		a.refused++
 		return t.used[r], &transport.LimitError{What: r.String() + perNode, Limit: a.each}
-	case n > a.most-a.used:
+	case n > g.left(r, t, 0):
 		a.refused++
 		return 0, &transport.LimitError{What: r.String(), Limit: a.most}
 	}
@@ -152,12 +156,28 @@ const (
 	// reserve is which part of a bound Take leaves for Acquire, so that those
 	// who grow do not keep others from beginning.
 	reserve = 8
+
+	// modest is which part of a bound on bytes in all a node may use to find
+	// room in that reserve: a few nodes at their own bound do not keep the
+	// others from what little they need.
+	modest = 64
 )
+
+// left is how much of a resource in all there is for a node, besides a part
+// that is to be kept for others.
+func (g *Ledger) left(r Resource, t *tab, kept int64) int64 {
+	a := &g.all[r]
+	if t == nil || !r.bytes() || a.each > a.most-a.most/reserve {
+		return a.most - kept - a.used
+	}
+	return max(a.most-a.most/reserve-a.used, min(a.most-kept/2-a.used, a.most/modest-t.used[r]))
+}
 
 // Take books at least need and at most want of a resource for a node, and
 // returns how much; 0 if there is not so much. It leaves an eighth of each
-// bound to Acquire, and what goes beyond need is at most a quarter of the rest
-// that is free.
+// bound to Acquire (of that on all, a sixteenth, for a node that uses less than
+// a 64th), and what goes beyond need is at most a quarter of the rest that is
+// free.
 func (g *Ledger) Take(r Resource, node identity.NodeID, need, want int64) int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -175,7 +195,7 @@ func (g *Ledger) Take(r Resource, node identity.NodeID, need, want int64) int64 
 // free is what Take finds for a node.
 func (g *Ledger) free(r Resource, t *tab) int64 {
 	a := &g.all[r]
-	free := a.most - a.most/reserve - a.used
+	free := g.left(r, t, a.most/reserve)
 	if t != nil {
 		free = min(free, a.each-a.each/reserve-t.used[r])
 	}

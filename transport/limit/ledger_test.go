@@ -114,7 +114,7 @@ func TestWaitersWhenTheWholeIsScarce(t *testing.T) {
 	g := NewLedger(small())
 	a, b, c := node(1), node(2), node(3)
 	acquire(t, g, Inbox, a, 525, 525)
-	acquire(t, g, Inbox, b, 475, 475)
+	g.Force(Inbox, b, 475)
 	w := wait(g, c, 50)
 	own := wait(g, a, 1)
 	// One large piece at once: afterwards nothing is scarce any more.
@@ -130,8 +130,8 @@ func TestWaitersWhenTheWholeIsScarce(t *testing.T) {
 func TestAllThatFindSomethingAreWoken(t *testing.T) {
 	g := NewLedger(small())
 	a, b := node(1), node(2)
-	acquire(t, g, Inbox, a, 600, 600)
-	acquire(t, g, Inbox, b, 400, 400)
+	g.Force(Inbox, a, 600)
+	g.Force(Inbox, b, 400)
 	var all []*taker
 	for range 50 {
 		all = append(all, wait(g, node(3), 5))
@@ -146,8 +146,8 @@ func TestAllThatFindSomethingAreWoken(t *testing.T) {
 
 func TestNodesTakeTurns(t *testing.T) {
 	g := NewLedger(small())
-	acquire(t, g, Inbox, node(1), 500, 500)
-	acquire(t, g, Inbox, node(2), 500, 500)
+	g.Force(Inbox, node(1), 500)
+	g.Force(Inbox, node(2), 500)
 	var many []*taker
 	for range 160 {
 		many = append(many, wait(g, node(3), 20))
@@ -168,6 +168,23 @@ func TestNodesTakeTurns(t *testing.T) {
 			t.Fatal("woken for too little")
 		}
 	}
+}
+
+// Some nodes at their own bound do not keep another one from beginning.
+func TestTheLastEighthIsForTheModest(t *testing.T) {
+	g := NewLedger(Limits{Circuit: Circuit{Inbox: 6400, InboxPerNode: 3200}})
+	acquire(t, g, Inbox, node(1), 3200, 3200)
+	acquire(t, g, Inbox, node(2), 2400, 2400)
+	refuse(t, g, Inbox, node(2), 1, transport.LimitError{What: "inbox bytes", Limit: 6400})
+	if n := g.Take(Inbox, node(3), 10, 1000); n != 25 { // a quarter of the 100 that it may have
+		t.Errorf("a modest node finds %d", n)
+	}
+	acquire(t, g, Inbox, node(3), 75, 100)
+	refuse(t, g, Inbox, node(3), 1, transport.LimitError{What: "inbox bytes", Limit: 6400})
+	for i := 4; i < 11; i++ {
+		acquire(t, g, Inbox, node(i), 100, 100)
+	}
+	refuse(t, g, Inbox, node(11), 1, transport.LimitError{What: "inbox bytes", Limit: 6400})
 }
 
 func TestWhoNeedsLessThanBeforeSaysSo(t *testing.T) {

@@ -19,12 +19,18 @@ func (m *model) all() (sum int64) {
 	return sum
 }
 
-func (m *model) free(id identity.NodeID, part int64) int64 {
-	free := m.most - m.most/part - m.all()
-	if !id.IsZero() {
-		free = min(free, m.each-m.each/part-m.used[id])
+// free is what there is for a node, for Take or for Acquire.
+func (m *model) free(id identity.NodeID, taking bool) int64 {
+	keep, keepSmall, keepEach := int64(0), int64(0), int64(0)
+	if taking {
+		keep, keepSmall, keepEach = m.most/8, m.most/16, m.each/8
 	}
-	return free
+	if id.IsZero() {
+		return m.most - keep - m.all()
+	}
+	free := m.most - m.most/8 - m.all()
+	free = max(free, min(m.most-keepSmall-m.all(), m.most/64-m.used[id]))
+	return min(free, m.each-keepEach-m.used[id])
 }
 
 // whole leaves nothing to others.
@@ -50,7 +56,7 @@ type play struct {
 
 func (p *play) take(id identity.NodeID, need, want int64) int64 {
 	p.t.Helper()
-	free := p.m.free(id, reserve)
+	free := p.m.free(id, true)
 	expect := max(need, min(want, free/share))
 	if expect <= 0 || expect > free {
 		expect = 0
@@ -90,8 +96,8 @@ func (p *play) step(op byte, id identity.NodeID, n int64) {
 	switch op % 6 {
 	case 0:
 		_, err := p.g.Acquire(Inbox, id, n)
-		if fits := n <= p.m.free(id, whole); fits != (err == nil) {
-			p.t.Fatalf("Acquire(%d) with %d free: %v", n, p.m.free(id, whole), err)
+		if fits := n <= p.m.free(id, false); fits != (err == nil) {
+			p.t.Fatalf("Acquire(%d) with %d free: %v", n, p.m.free(id, false), err)
 		} else if fits {
 			p.m.used[id] += n
 		}
@@ -133,7 +139,7 @@ func (p *play) check() {
 			continue
 		}
 		kept = append(kept, s)
-		if free := p.m.free(s.node, reserve); s.need <= free {
+		if free := p.m.free(s.node, true); s.need <= free {
 			p.t.Fatalf("somebody sleeps who needs %d, with %d free", s.need, free)
 		}
 	}

@@ -133,12 +133,9 @@ func (g *Ledger) next(r Resource, last uint64) *Waiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := &g.queues[r]
-	if g.free(r, nil) <= 0 {
-		return nil
-	}
 	for e := q.turns.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*line).waiters[0]
-		if w.number > last || w.need > g.free(r, g.nodes[w.node]) { // without a tab it uses nothing
+		if w.number > last || w.need > g.free(r, g.tab(w.node)) {
 			continue
 		}
 		q.turns.MoveToBack(e)
