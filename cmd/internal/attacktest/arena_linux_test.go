@@ -72,7 +72,8 @@ type arena struct {
 	pacing sync.Mutex
 	due    time.Time // when the next try is
 
-	reacted int // tries of this case that the node has done something about at once
+	heard   map[string]int // lines of the log so far, by message
+	reacted int            // tries of this case that the node has done something about at once
 }
 
 const newcomers = 4
@@ -81,7 +82,7 @@ const newcomers = 4
 // files, as they are for a real node.
 func newArena(t *testing.T) *arena {
 	t.Helper()
-	a := &arena{limits: bounds()}
+	a := &arena{limits: bounds(), heard: make(map[string]int)}
 	dir := t.TempDir()
 	list := filepath.Join(dir, "authorized_peers")
 	newKey := func(name string, services ...string) (*identity.Key, string) {

@@ -20,9 +20,14 @@ func TestAttacks(t *testing.T) {
 		})
 		if !passed { // the next one starts with a node that is well
 			a.close(t)
+			heard := a.heard
 			a = newArena(t)
+			a.heard = heard
 			newTrickle(t, a)
 		}
+	}
+	if len(rows) == len(attacks()) && !t.Failed() { // and not only those that -run has picked
+		a.checkHeard(t)
 	}
 	table(t, rows, fmt.Sprintf("Budget %s, at the start %s.", mib(budget(a.limits)), mib(base)))
 }

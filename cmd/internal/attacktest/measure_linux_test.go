@@ -235,10 +235,25 @@ func (a *arena) countLines(t *testing.T, r *row) {
 		}
 	}
 	for _, msg := range slices.Sorted(maps.Keys(logs.Logs)) {
+		a.heard[msg] += logs.Logs[msg]
 		t.Logf("%d lines: %s %s", logs.Logs[msg], msg, logs.Samples[msg])
 	}
 	if n := len(a.node.said.String()); n > 0 {
 		t.Errorf("the node has written to stderr: %.1000s", a.node.said.String())
+	}
+}
+
+// checkHeard wants each kind of thing that has happened in the log. Not in
+// each case: what comes often is counted there, and told with the next line.
+func (a *arena) checkHeard(t *testing.T) {
+	t.Helper()
+	for _, msg := range []string{
+		"inbound connection refused", "inbound connection has failed", "circuit: bad stream", "circuit: protocol fault",
+		"circuit: connection has ended", "refused", "did not start a peer", "service panicked", "audit",
+	} {
+		if a.heard[msg] == 0 {
+			t.Errorf("the log never says %q", msg)
+		}
 	}
 }
 

@@ -89,8 +89,9 @@ func (p *pair) obey(o order) answer {
 	case "newcomer":
 		a.Took, err = p.newcomer(o.N)
 	case "visit": // a node that will not let it in
-		_, _, err = p.me.NewCircuitToPeerURL(o.URL, nil, 5*time.Second)
-		err = nil
+		if _, _, refused := p.me.NewCircuitToPeerURL(o.URL, nil, 5*time.Second); refused == nil {
+			err = errors.New("the attacker's node has taken the circuit")
+		}
 	case "many":
 		a.N, a.Took, err = p.many(o.N)
 	case "files":
