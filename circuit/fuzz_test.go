@@ -48,6 +48,8 @@ func tupleOf(typ transport.FrameType) wire {
 		return &wireResumed{}
 	case frameYield:
 		return &wireYield{}
+	case frameWant:
+		return &wireWant{}
 	case frameOpen:
 		return &wireOpen{}
 	case frameAccept:

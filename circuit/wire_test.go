@@ -153,7 +153,7 @@ func TestEveryGoldenFileIsUsed(t *testing.T) {
 		types[g.typ] = true
 	}
 	for _, typ := range []transport.FrameType{
-		frameSettings, frameAck, framePing, framePong, frameResumed, frameYield, frameOpen, frameAccept, frameRefuse, frameData, frameFin,
+		frameSettings, frameAck, framePing, framePong, frameResumed, frameYield, frameWant, frameOpen, frameAccept, frameRefuse, frameData, frameFin,
 	} {
 		if !types[typ] {
 			t.Errorf("frame type %#x has no golden file", byte(typ))
