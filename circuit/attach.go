@@ -14,6 +14,11 @@ const (
 	// resumed circuit, before it knows what the other side has already.
 	earlyData = 16 << 10
 
+	// maxEarly is how much all openers of a link write behind the open frames of
+	// new circuits together, in cost. The other side reads nothing of it before
+	// it has decided, and a full connection would stop acknowledgements too.
+	maxEarly = 1 << 20
+
 	// maxFaults is how many attachments in a row may end on a connection that
 	// is well without having brought anything, before the circuit is given up:
 	// what breaks them may be in what is replayed.
@@ -44,6 +49,7 @@ type attachment struct {
 	ready     bool           // the other side has said where it stands
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
+	ahead     int64          // counted in Link.early: a new circuit may send data before ready
 	credit    uint64         // the highest of acknowledgements before ready
 	reading   bool           // readLoop runs, or has run
 	flushing  bool           // run runs
@@ -82,12 +88,32 @@ func (c *Circuit) attach(car *carrier, s transport.Stream) {
 		a.gen = s.gen
 		a.handshake = c.openFrame(s)
 		s.take(a)
+		c.goAhead(s)
 		done = true
 	})
 	if !done {
 		car.remove(a)
 		s.Reset(transport.CodeClosed)
 	}
+}
+
+// goAhead lets a new circuit send its first fragment with the open frame, if
+// not too many do so.
+func (c *Circuit) goAhead(s *state) {
+	n := int64(s.out.cost)
+	switch {
+	case s.confirmed || n == 0:
+	case c.link.early.Add(n) > maxEarly:
+		c.link.early.Add(-n)
+	default:
+		s.at.ahead = n
+	}
+}
+
+// decided ends what goAhead has begun.
+func (a *attachment) decided() {
+	a.c.link.early.Add(-a.ahead)
+	a.ahead = 0
 }
 
 // take makes a what carries the circuit.
@@ -110,6 +136,7 @@ func (s *state) leave(a *attachment, err error, code transport.Code) {
 		return
 	}
 	a.over, a.code = true, code
+	a.decided()
 	if s.at != a {
 		return
 	}

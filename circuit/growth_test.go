@@ -101,7 +101,7 @@ func TestWindowGrowsAndShrinks(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if f := flush(t.Context(), a); f.err != nil || f.took > 220*time.Millisecond {
+		if f := flush(t.Context(), a); f.err != nil || f.took > 250*time.Millisecond {
 			t.Errorf("%+v", f)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ckt.local/transport"
@@ -27,6 +28,7 @@ type Link struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the link's goroutines, and one for each circuit that is not finished
 
+	early    atomic.Int64  // cost of the first fragments that went out before an answer
 	settings chan struct{} // closed when remote is known
 	remote   wireSettings  // written once, before settings is closed
 

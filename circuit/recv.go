@@ -254,6 +254,7 @@ func (a *attachment) onAccept(body []byte) (err error) {
 // it has received and what it can take.
 func (s *state) open(a *attachment, credit uint64) {
 	a.ready, s.confirmed = true, true
+	a.decided()
 	if s.fin == nil {
 		s.out.credit = max(credit, a.credit) // what was given before, and lost with the connection, is in it
 	}

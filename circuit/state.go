@@ -128,7 +128,7 @@ func (s *state) takesEOF() bool {
 // mayData reports whether data may be written now: before the other side has
 // said where it stands only a little, because it may have that already.
 func (s *state) mayData() bool {
-	return s.out.canSend() && (s.at.ready || !s.confirmed || s.at.early < earlyData)
+	return s.out.canSend() && (s.at.ready || s.at.ahead > 0 || s.confirmed && s.at.early < earlyData)
 }
 
 // endOf decides whether the circuit has ended, and why.

@@ -48,7 +48,7 @@ func (c *Circuit) settleWindow(s *state, todo *after) {
 		return
 	}
 	need := int(int64(w.Next-s.took)) - s.inBooked
-	most := min(max(int(int64(w.Upto-s.took)), 2*s.inBooked), s.window) - s.inBooked
+	most := min(max(int(int64(w.Upto-s.took)), 4*s.inBooked), s.window) - s.inBooked
 	switch {
 	case need > 0:
 		c.bookIn(s, need, most)
