@@ -7,7 +7,10 @@
 // Each case is one subtest of TestAttacks. After each of them the node has to
 // be the same process and serve newcomers, must not have grown beyond its
 // budget and 64 MiB, must have logged little, and the honest pair must have
-// lost nothing and not have been held up.
+// lost nothing and not have been held up. TestNothingIsGotByClaimingIt tries to
+// start, open, speak as and take up what belongs to others, in ways that are
+// drawn from -attack.seed, and TestCircuitsTakeNoFiles has a node hold circuits
+// by the thousand with few file descriptors.
 //
 // The cases run with small volumes among all other tests. The volumes that the
 // figures in docs/security.md are about, and those figures as a table:
