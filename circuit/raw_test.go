@@ -24,6 +24,7 @@ const (
 	framePong     transport.FrameType = 0x13
 	frameResumed  transport.FrameType = 0x14
 	frameYield    transport.FrameType = 0x15
+	frameWant     transport.FrameType = 0x16
 	frameOpen     transport.FrameType = 0x20
 	frameAccept   transport.FrameType = 0x21
 	frameRefuse   transport.FrameType = 0x22
