@@ -104,6 +104,9 @@ func (c Config) withDefaults() Config {
 
 // check says what is wrong with the configuration of the node with that key.
 func (c Config) check(own identity.NodeID, now time.Time) error {
+	if err := c.Limits.Check(); err != nil {
+		return fmt.Errorf("Config.Limits: %w", err)
+	}
 	if err := checkSharedKeys(c.PreSharedKeys); err != nil {
 		return fmt.Errorf("Config.PreSharedKeys: %w", err)
 	}

@@ -25,6 +25,9 @@ func readLimits(path string) (limit.Limits, error) {
 	if err == nil {
 		err = possible(l)
 	}
+	if err == nil {
+		err = l.Check()
+	}
 	if err != nil {
 		return limit.Limits{}, advise(fmt.Errorf("%s: %w", path, err),
 			`it is JSON, with what differs from the defaults: {"peer":{"started_per_node":16}}; peerctl serve --help has the names`)

@@ -85,11 +85,11 @@ func drawConfig(d dice) (circuit.Config, limit.Limits) {
 		l.Circuit.MaxWindow = int(d.magnitude(1<<10, 1<<20))
 	}
 	if d.chance(0.2) {
-		l.Circuit.Inbox = int64(d.magnitude(1<<20, 16<<20))
+		l.Circuit.Inbox = int64(d.magnitude(2<<20, 16<<20))
 	}
 	cfg.NoResume = d.chance(0.03)
 	if d.chance(0.2) {
-		l.Circuit.Replay = int64(d.magnitude(1<<20, 16<<20))
+		l.Circuit.Replay = int64(d.magnitude(2<<20, 16<<20))
 	}
 	return cfg, l
 }

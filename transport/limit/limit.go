@@ -207,6 +207,25 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
+// Check returns an error if a bound on memory, its default included, is too
+// small to ever let the longest fragment through: that takes Payload, 80 KiB
+// for what a fragment may have besides, and an eighth more, which is kept for
+// new circuits.
+func (l Limits) Check() error {
+	const beside = 80 << 10
+	c := l.WithDefaults().Circuit
+	least := (int64(c.Payload)+beside)*reserve/(reserve-1) + 1
+	for _, b := range []struct {
+		name string
+		n    int64
+	}{{"inbox", c.Inbox}, {"inbox_per_node", c.InboxPerNode}, {"replay", c.Replay}, {"replay_per_node", c.ReplayPerNode}} {
+		if b.n < least {
+			return fmt.Errorf("limit: circuit.%s of %d bytes is too little for a payload of %d: it takes %d, or a smaller payload", b.name, b.n, c.Payload, least)
+		}
+	}
+	return nil
+}
+
 // bound reads a number that may be unbounded.
 func bound[T int | int64](v *T, def T) {
 	switch {
