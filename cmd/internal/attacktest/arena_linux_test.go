@@ -22,7 +22,7 @@ func bounds() limit.Limits {
 			Streams: 4096, Receive: 16 << 20, ReceivePerNode: 8 << 20,
 		},
 		Circuit: limit.Circuit{
-			Circuits: 1024, CircuitsPerNode: 512, OpensPerSecond: 2000, Payload: 256 << 10, Window: 256 << 10, MaxWindow: 1 << 20,
+			Circuits: 1024, CircuitsPerNode: 256, OpensPerSecond: 2000, Payload: 256 << 10, Window: 256 << 10, MaxWindow: 1 << 20,
 			Inbox: 24 << 20, InboxPerNode: 6 << 20, Replay: 24 << 20, ReplayPerNode: 6 << 20,
 		},
 		Peer: limit.Peer{Started: 64, StartedPerNode: 16},

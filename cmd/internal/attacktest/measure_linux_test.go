@@ -62,7 +62,7 @@ func (a *arena) run(t *testing.T, at attack, r *row) {
 		r.quiet, r.control = a.quiet(t), nil
 		busy := a.once(t, at, r)
 		if r.slow(3) || *full {
-			r.control = a.control(t, busy)
+			r.control = a.control(t, busy, r.took)
 		}
 		r.measured++
 		if t.Failed() || !r.slow(3) {
@@ -96,9 +96,13 @@ func (r *row) slow(times time.Duration) bool {
 	return r.under.P99 > max(times*base, floor)
 }
 
+// maxControl bounds how long a control takes: as long as the case has, so that
+// it has as much from the rest of the machine, but not for ever.
+const maxControl = 5 * time.Second
+
 // control measures the pair while this process is busy for such a part of the
 // time, with sending packets that go nowhere.
-func (a *arena) control(t *testing.T, busy float64) *window {
+func (a *arena) control(t *testing.T, busy float64, took time.Duration) *window {
 	t.Helper()
 	hole, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 8)})
 	if err != nil {
@@ -114,7 +118,7 @@ func (a *arena) control(t *testing.T, busy float64) *window {
 	var wg sync.WaitGroup
 	wg.Go(func() { burn(from, hole.LocalAddr(), busy, stop) })
 	a.pair.must(t, order{Do: "mark"})
-	a.pair.must(t, order{Do: "await", N: max(volume(samples, 3*samples), 1)})
+	a.pair.must(t, order{Do: "await", N: max(samples, int(min(took, maxControl)/pace()))})
 	w := a.pair.must(t, order{Do: "window"}).Window
 	close(stop)
 	wg.Wait()
