@@ -61,10 +61,9 @@ type attachment struct {
 }
 
 func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
-	return &attachment{
-		c: c, car: car, stream: s,
-		fr: frameReader{r: s, pool: &c.link.hub.bufs, limit: c.link.cfg.limits.Payload + maxDataOverhead},
-	}
+	a := &attachment{c: c, car: car, stream: s}
+	a.fr = frameReader{r: s, pool: &c.link.hub.bufs, limit: c.link.cfg.limits.Payload + maxDataOverhead, admit: a.admit}
+	return a
 }
 
 // attach makes s carry the circuit, at the side that has opened it. It is

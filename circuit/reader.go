@@ -9,8 +9,8 @@ import (
 
 // bufSize is the size of the pooled buffers that frames are read into and
 // written from. It holds hundreds of small frames, so that they share one
-// call, and is a small part of a window.
-const bufSize = 32 * 1024
+// call, and is no more than what each circuit has for certain.
+const bufSize = 16 * 1024
 
 // bufPool lends the buffers of all busy circuits of a node; an idle circuit
 // holds none. It is not one for each link: what a link leaves in it when it
@@ -37,6 +37,13 @@ type frameReader struct {
 	pool  *bufPool
 	limit int // of type and body
 
+	// admit is asked about a frame that does not fit a pooled buffer, before
+	// there is another one for it: head is its beginning, size what it has in
+	// all. The reader may skip it. Nil: all are let through.
+	admit    func(head []byte, size int) (skip bool, err error)
+	admitted bool // it has been asked about the frame at r0
+	skip     int  // bytes still to be skipped
+
 	idle [16]byte // what it waits with
 	buf  []byte   // nil while idle
 	r0   int      // unread bytes are buf[r0:r1]
@@ -46,10 +53,12 @@ type frameReader struct {
 // next returns the next frame. body is valid until the next call.
 func (fr *frameReader) next() (typ transport.FrameType, body []byte, err error) {
 	for {
+		fr.skipBuffered()
 		if fr.r0 < fr.r1 {
 			typ, body, n, err := transport.ParseFrame(fr.buf[fr.r0:fr.r1], fr.limit)
 			if err != nil || n > 0 {
 				fr.r0 += n
+				fr.admitted = false
 				return typ, body, err
 			}
 		}
@@ -62,6 +71,10 @@ func (fr *frameReader) next() (typ transport.FrameType, body []byte, err error) 
 // fill reads more bytes, at least one. io.EOF inside a frame is
 // io.ErrUnexpectedEOF.
 func (fr *frameReader) fill() error {
+	if fr.skip > 0 {
+		fr.r0, fr.r1 = 0, 0
+		return fr.read(fr.buf)
+	}
 	if fr.r0 == fr.r1 {
 		fr.release()
 		n, err := fr.r.Read(fr.idle[:])
@@ -75,7 +88,22 @@ func (fr *frameReader) fill() error {
 	if err := fr.makeRoom(); err != nil {
 		return err
 	}
-	n, err := fr.r.Read(fr.buf[fr.r1:])
+	if fr.skip > 0 {
+		return nil
+	}
+	return fr.read(fr.buf[fr.r1:])
+}
+
+// skipBuffered drops what is here of a frame that is skipped.
+func (fr *frameReader) skipBuffered() {
+	n := min(fr.skip, fr.r1-fr.r0)
+	fr.r0 += n
+	fr.skip -= n
+}
+
+// read reads the rest of a frame into b, the end of buf.
+func (fr *frameReader) read(b []byte) error {
+	n, err := fr.r.Read(b)
 	fr.r1 += n
 	if n > 0 {
 		return nil
@@ -102,6 +130,18 @@ func (fr *frameReader) makeRoom() error {
 		copy(fr.buf, fr.buf[fr.r0:fr.r1])
 	case fr.r1 < len(fr.buf):
 		return nil // more of a long frame fits behind what is there
+	case fr.admit != nil && !fr.admitted && have < admitHead:
+		copy(fr.buf, fr.buf[fr.r0:fr.r1]) // enough for a judgement first
+	case fr.admit != nil && !fr.admitted:
+		skip, err := fr.admit(fr.buf[fr.r0:fr.r1], size)
+		if fr.admitted = true; skip {
+			fr.skip, fr.admitted = size, false
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return fr.makeRoom()
 	default:
 		grown := make([]byte, min(size, 4*len(fr.buf)))
 		copy(grown, fr.buf[fr.r0:fr.r1])
@@ -111,6 +151,9 @@ func (fr *frameReader) makeRoom() error {
 	fr.r0, fr.r1 = 0, have
 	return nil
 }
+
+// admitHead is how much of a frame shows its type and its serial.
+const admitHead = 32
 
 // owned reports whether the body that next returned last will not be used
 // again by the reader: a long frame has a buffer of its own.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/tinylib/msgp/msgp"
+
 	"ckt.local/transport"
 )
 
@@ -115,27 +117,59 @@ func (c *Circuit) fragment(w *wireFragment, payload []byte) *Fragment {
 	return f
 }
 
+// admit decides about a long frame when only its beginning is here: there is
+// memory for it only if there is credit. What has come before, and what nobody
+// knows, is skipped.
+func (a *attachment) admit(head []byte, size int) (skip bool, err error) {
+	typ, body := transport.FrameStart(head)
+	if typ != frameData {
+		if typ.Optional() {
+			return true, nil
+		}
+		return false, &transport.FrameError{Len: size, Limit: maxSmallFrame}
+	}
+	_, body, err = msgp.ReadArrayHeaderBytes(body)
+	var serial uint64
+	if err == nil {
+		serial, _, err = msgp.ReadUint64Bytes(body)
+	}
+	if err != nil {
+		return false, faultf("fragment: %v", err)
+	}
+	a.c.update(func(s *state) { skip, err = a.judge(s, serial, frameCost(size, 0)) })
+	return skip, err
+}
+
+// judge decides whether a fragment may come now. One that has come before is
+// counted, and dropped.
+func (a *attachment) judge(s *state, serial uint64, cost int) (again bool, err error) {
+	switch {
+	case s.at != a:
+		return false, errStale // the reader had it in hand already; Reads may be closed
+	case !s.confirmed || !a.ready:
+		return false, faultf("fragment before the answer to the opening")
+	case serial == 0:
+		return false, faultf("fragment without a serial")
+	case serial <= s.received && !planted(bugNoDedup):
+		s.dups++
+		return true, nil
+	case serial > s.received+1:
+		return false, faultf("fragment %d after %d", serial, s.received)
+	case s.fin != nil && serial > s.fin.Last:
+		return false, faultf("fragment %d after the last one, %d", serial, s.fin.Last)
+	case s.rcvCost+uint64(cost) > s.granted:
+		return false, faultf("fragment %d without credit", serial)
+	}
+	return false, nil
+}
+
 // receive takes a fragment into the inbox, or hands it to a reader that waits.
 // What is received and which attachment it came by change together: so what
 // the next attachment is told is neither too little nor too much.
 func (a *attachment) receive(s *state, it item) error {
 	serial := uint64(it.f.Serial)
-	switch {
-	case s.at != a:
-		return errStale // the reader had it in hand already; Reads may be closed
-	case !s.confirmed || !a.ready:
-		return faultf("fragment before the answer to the opening")
-	case serial == 0:
-		return faultf("fragment without a serial")
-	case serial <= s.received && !planted(bugNoDedup):
-		s.dups++
-		return nil
-	case serial > s.received+1:
-		return faultf("fragment %d after %d", serial, s.received)
-	case s.fin != nil && serial > s.fin.Last:
-		return faultf("fragment %d after the last one, %d", serial, s.fin.Last)
-	case s.rcvCost+uint64(it.cost) > s.granted:
-		return faultf("fragment %d without credit", serial)
+	if again, err := a.judge(s, serial, it.cost); again || err != nil {
+		return err
 	}
 	s.received = serial
 	s.rcvCost += uint64(it.cost)

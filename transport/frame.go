@@ -80,6 +80,16 @@ func FrameSize(b []byte, limit int) (int, error) {
 	return head + n, nil
 }
 
+// FrameStart returns the type of the frame at the front of b, and what is there
+// of its body; 0 and nil if b ends before.
+func FrameStart(b []byte) (typ FrameType, body []byte) {
+	_, head := binary.Uvarint(b[:min(len(b), MaxFrameHeader-1)])
+	if head <= 0 || head >= len(b) {
+		return 0, nil
+	}
+	return FrameType(b[head]), b[head+1:]
+}
+
 func frameLen(b []byte, limit int) (n, head int, err error) {
 	v, head := binary.Uvarint(b[:min(len(b), MaxFrameHeader-1)])
 	switch {
