@@ -19,12 +19,14 @@ const (
 	auditEvery   = time.Minute // equal refusals are logged once in
 	maxKinds     = 1024        // of refusals that are kept apart
 	maxNodeKinds = 64          // of those, of one node
+	maxFromKinds = 32          // of those, about connecting from one IPv4 address or IPv6 /64: keys cost nothing
 	maxAudited   = 128         // bytes of a text
 )
 
 // What stands where refusals are not kept apart any more.
 const (
 	severalReasons = "several reasons, too many to keep apart"
+	severalKeys    = "several keys from there, too many to keep apart"
 	severalNodes   = "several nodes and reasons, too many to keep apart"
 	auditOverflow  = "refusals"
 )
@@ -58,6 +60,23 @@ func (d decision) kind() decision {
 	return d
 }
 
+// source is where a refused connection came from, as far as somebody who makes
+// up keys has only one of it; the zero Prefix for anything else.
+func (d decision) source() netip.Prefix {
+	addr, bits := d.from.Addr().Unmap(), 64
+	if addr.Is4() {
+		bits = 32
+	}
+	if d.action != ActionConnect.String() || d.allowed {
+		return netip.Prefix{}
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
 // clip makes a foreign text fit for a log: short, and without characters that
 // a handler may leave as they are and a terminal obeys.
 func clip(s string) string {
@@ -77,6 +96,7 @@ type auditor struct {
 	mu    sync.Mutex                 // guards what follows, and is never held while a handler runs
 	kinds map[decision]*list.Element // of order
 	nodes map[identity.NodeID]int    // how many of kinds there are of a node
+	froms map[netip.Prefix]int       // and of a source
 	order list.List                  // of *repeated, as they were logged
 }
 
@@ -100,7 +120,7 @@ func newAuditor(log *slog.Logger) *auditor {
 	if log == nil {
 		return nil
 	}
-	return &auditor{log: log, kinds: make(map[decision]*list.Element), nodes: make(map[identity.NodeID]int)}
+	return &auditor{log: log, kinds: make(map[decision]*list.Element), nodes: make(map[identity.NodeID]int), froms: make(map[netip.Prefix]int)}
 }
 
 // record logs a decision, or counts it: refusals like one within a minute
@@ -127,6 +147,10 @@ func (a *auditor) firstLocked(d *decision, now time.Time) bool {
 		*d = decision{action: d.action, node: d.node, key: d.key, reason: severalReasons}
 		kind = *d
 	}
+	if from := kind.source(); from.IsValid() && a.kinds[kind] == nil && a.froms[from] >= maxFromKinds {
+		*d = decision{action: d.action, from: netip.AddrPortFrom(from.Addr(), 0), reason: severalKeys}
+		kind = *d
+	}
 	if _, ok := a.kinds[kind]; !ok && len(a.kinds) >= maxKinds {
 		*d = decision{action: auditOverflow, reason: severalNodes}
 		kind = *d
@@ -139,6 +163,9 @@ func (a *auditor) firstLocked(d *decision, now time.Time) bool {
 	}
 	a.kinds[kind] = a.order.PushBack(&repeated{kind: kind, since: now})
 	a.nodes[kind.node]++
+	if from := kind.source(); from.IsValid() {
+		a.froms[from]++
+	}
 	return true
 }
 
@@ -154,6 +181,11 @@ func (a *auditor) expiredLocked(then time.Time) (rows []auditRow) {
 		delete(a.kinds, r.kind)
 		if a.nodes[r.kind.node]--; a.nodes[r.kind.node] == 0 {
 			delete(a.nodes, r.kind.node)
+		}
+		if from := r.kind.source(); from.IsValid() {
+			if a.froms[from]--; a.froms[from] == 0 {
+				delete(a.froms, from)
+			}
 		}
 		if r.left > 0 {
 			r.last.n = r.left - 1

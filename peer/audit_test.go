@@ -89,6 +89,39 @@ func TestEqualRefusalsAreCounted(t *testing.T) {
 	})
 }
 
+// Keys cost nothing: who makes up one after the other is told of by address.
+func TestMadeUpKeysAreToldOfByAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		a := auditTo(&out)
+		knock := func(key int, from string) {
+			id := identity.NodeID{1, byte(key), byte(key >> 8)}
+			r := Request{Node: id, Key: id, From: netip.AddrPortFrom(netip.MustParseAddr(from), uint16(key))}
+			a.record(decisionOf(r, ActionConnect.String(), errNotListed))
+		}
+		const keys = 1000
+		for i := range keys {
+			knock(i, "192.0.2.1")
+			knock(i, fmt.Sprintf("2001:db8::%x", i+1))
+			knock(i, fmt.Sprintf("::ffff:192.0.2.%d", i%2+2))
+		}
+		lines := auditLines(t, &out)
+		if n := len(lines); n != 4*(maxFromKinds+1) {
+			t.Errorf("%d lines for four sources", n)
+		}
+		out.Reset()
+		time.Sleep(auditEvery)
+		knock(1, "192.0.2.1")
+		total := len(lines) - 1
+		for _, l := range auditLines(t, &out) {
+			total += 1 + l.N
+		}
+		if total != 3*keys || len(a.froms) != 1 {
+			t.Errorf("%d refusals are told of, of %d; %d sources are kept", total, 3*keys, len(a.froms))
+		}
+	})
+}
+
 // Strangers decide how many kinds of refusals there are. Neither memory nor the
 // log grows with them, nothing is lost from the count, and one node cannot push
 // another one out.
