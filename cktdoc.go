@@ -198,36 +198,37 @@
 //
 // context.Cause of the ctx0 that a service gets says why the peer is to end.
 //
-// The Code of a [RefusedError] tells refusals apart: compare it to the
-// constants of circuit.RefuseCode, such as circuit.RefusedUnauthorized,
-// RefusedUnknownService, RefusedUnknownPeer, RefusedLimit and RefusedBusy. The
-// Code of a [ConnectError] is a transport.Code, such as transport.CodeRefused.
+// The Code of a [RefusedError] is a circuit.RefuseCode, such as
+// circuit.RefusedUnauthorized; that of a [ConnectError] a transport.Code. If it
+// is for a limit, errors.As finds a [LimitError], with Remote set.
 //
 // # Who may do what
 //
 // Nobody but the node's own key, until Config.Authorize says otherwise:
-// [AllowNodes] names keys, [AllowFile] goes by an authorized_peers file in the
-// format of OpenSSH's authorized_keys, [AllowAll] is for tests. Connecting,
-// opening a circuit, starting a peer and listing are each asked for, with the
-// verified key. A client that dials a bare host:port asks its own policy about
-// the key it finds there; one that dials a URL has named the key.
+// [AllowNodes] names keys, [AllowFile] goes by a file like authorized_keys,
+// [AllowAll] is for tests. Connecting, opening, starting and listing are each
+// asked for, with the verified key; Config.Revoked comes before all that. A URL
+// names the key of a node to dial; at a bare host:port it is the one that
+// Config.KnownPeers knows, or one that the policy allows. Config.Limits bounds
+// what others may make this node spend, each of them and all together;
+// Config.Audit gets what was decided about them.
 //
-// A peer that was started remotely belongs to the node it runs on. It does not
-// end when the node that asked for it leaves, but when that node stops it with
-// StopRemotePeer, or by itself. One node may have 256 of them run on another.
+// A peer that was started remotely outlives the node that has asked for it. It
+// ends by itself, or when that node stops it with StopRemotePeer.
 //
 // # Where the methods are
 //
 // The types here are aliases, and go doc shows methods where a type is
 // declared:
 //
-//	go doc ckt.local/peer Node       // Connect, Close, Shutdown, Listing, …
+//	go doc ckt.local/peer Node       // Connect, Close, Shutdown, Listing, Limits, …
 //	go doc ckt.local/peer API        // node.PeerAPI: register, start, stop, list, ping
 //	go doc ckt.local/peer LocalPeer  // what a service is handed
 //	go doc ckt.local/circuit Circuit // Send, Fragments, Flush, State, Close, NewCircuit, …
 //	go doc ckt.local/circuit Fragment
 //	go doc ckt.local/circuit RefuseCode
 //	go doc ckt.local/transport/identity Key
+//	go doc ckt.local/transport/limit Limits
 package ckt
 
 import (
@@ -267,7 +268,7 @@ type (
 	// A Circuit is one end of an ordered, two-way channel of fragments.
 	Circuit = circuit.Circuit
 
-	// A CircuitConfig bounds the circuits of a node: Config.Circuit.
+	// A CircuitConfig says how circuits are to behave: Config.Circuit.
 	CircuitConfig = circuit.Config
 
 	// A State says whether a circuit is carried by a connection just now.
@@ -304,8 +305,8 @@ type (
 	// has come in time, or none can come.
 	LostError = circuit.LostError
 
-	// A LimitError says that what the caller gave is over a limit. Nothing of
-	// it was sent.
+	// A LimitError says which limit is reached, or exceeded, and whose it is:
+	// Remote is for the other side's. Nothing was allocated or sent.
 	LimitError = transport.LimitError
 
 	// A ConnectError is what the other side said when it refused or closed a
@@ -329,8 +330,7 @@ var (
 	// ErrClosed: this side has closed the circuit.
 	ErrClosed = circuit.ErrClosed
 
-	// ErrRemoteClosed: the other side has closed the circuit on purpose and
-	// without a reason: all is well, and nothing is missing.
+	// ErrRemoteClosed: the other side closed the circuit on purpose: all is well.
 	ErrRemoteClosed = circuit.ErrRemoteClosed
 
 	// ErrPeerLost: the circuit has ended without being closed; matches every
