@@ -185,6 +185,7 @@ func TestVanishedPeerIsNoticedSoonerWithDataOutstanding(t *testing.T) {
 		wantLost(t, a, 3)
 		wantLost(t, b, 3)
 		<-a2.Context.Done()
+		synctest.Wait() // the owners are told of it right after
 		if p.a.count() != 0 || p.b.count() != 0 {
 			t.Error("circuits are left over")
 		}
@@ -219,6 +220,7 @@ func TestOneWayCutIsNoticedByTheSender(t *testing.T) {
 		}
 		close(stop)
 		<-talked
+		<-a.Context.Done() // at the same time, and perhaps a moment later
 		wantLost(t, a, 1)
 	})
 }

@@ -17,6 +17,7 @@ func (r *rawPeer) credits(nonce uint64, said transport.Stream) map[uint64]uint64
 	r.t.Helper()
 	write(r.t, r.control, pingFrame(nonce))
 	given := map[uint64]uint64{}
+	said.SetReadDeadline(time.Time{}) // there may be a lot to do before
 	for {
 		typ, body, err := transport.ReadFrame(said, 1<<20)
 		if err != nil {

@@ -3,6 +3,7 @@ package circuit_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"ckt.local/circuit"
 	"ckt.local/transport"
@@ -18,6 +19,7 @@ func (r *rawPeer) takes(nonce uint64, said transport.Stream) {
 	r.t.Helper()
 	write(r.t, r.control, pingFrame(nonce))
 	want := newTuple(1).uint(nonce)
+	said.SetReadDeadline(time.Time{}) // there may be a lot to do before
 	for {
 		typ, body, err := transport.ReadFrame(said, 1<<20)
 		if err != nil {
@@ -45,7 +47,7 @@ func TestWantsGetNoMoreThanAWindow(t *testing.T) {
 		{"for streams unknown", func(_ uint64, i int) []byte { return wantCredit(uint64(i)<<20, 0, 1000, 1<<63) }, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := newRaw(t, circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: window})}).settle()
+			r := newRaw(t, circuit.Config{Silence: time.Minute, Ledger: circuit.Bounded(limit.Circuit{Window: window})}).settle()
 			said := r.next(frameSettings)
 			s, c := r.open()
 			const n = 16 << 10
@@ -77,7 +79,7 @@ func TestWantsGetNoMoreThanAWindow(t *testing.T) {
 
 // A want that cannot be so costs its circuit the attachment, and nothing else.
 func TestWantsThatCannotBeAreFaults(t *testing.T) {
-	r := newRaw(t, circuit.Config{}).settle()
+	r := newRaw(t, circuit.Config{Silence: time.Minute}).settle() // it answers no ping
 	good, goodC := r.open()
 	const start, longest = 16 << 10, 512 + 1<<20 + 71_424 + 64*128
 	serial := uint64(0)
@@ -111,7 +113,7 @@ func TestWantsThatCannotBeAreFaults(t *testing.T) {
 // node may have. Others do not notice, and it can still begin a circuit.
 func TestNodeThatWantsEverythingHasItsOwnBound(t *testing.T) {
 	const perNode, start, circuits = 2 << 20, 16 << 10, 40
-	cfg := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{InboxPerNode: perNode})}
+	cfg := circuit.Config{Silence: time.Minute, Ledger: circuit.Bounded(limit.Circuit{InboxPerNode: perNode})}
 	r := newRaw(t, cfg).settle()
 	said := r.next(frameSettings)
 	go takeAll(r.honest, func(*circuit.Circuit) {})
