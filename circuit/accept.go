@@ -184,17 +184,24 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		c.Close()
 		return err
 	}
-	a, attached := newAttachment(c, car, s), false
+	a, attached, gone := newAttachment(c, car, s), false, false
 	if car.add(a) {
 		c.update(func(st *state) {
-			if attached = !a.over; attached {
+			gone = st.released
+			// The link may have ended while the peer had the circuit in its
+			// hands: its channels are closed then.
+			if attached = !a.over && !st.released; attached {
 				a.gen, st.gen = open.Generation, open.Generation
 				c.begin(st, a, open)
 			}
 		})
 	}
 	if !attached {
+		car.remove(a)
 		c.detachedBefore(car)
+	}
+	if gone {
+		s.Reset(codeGone)
 	}
 	return nil
 }
@@ -202,7 +209,11 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 // detachedBefore begins the linger of a circuit whose carrier was lost before
 // it was attached.
 func (c *Circuit) detachedBefore(car *carrier) {
-	c.update(func(s *state) { s.since, s.lostBy = time.Now(), context.Cause(car.ctx) })
+	c.update(func(s *state) {
+		if !s.released {
+			s.since, s.lostBy = time.Now(), context.Cause(car.ctx)
+		}
+	})
 	c.link.keepSoon()
 }
 

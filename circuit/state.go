@@ -74,7 +74,7 @@ type state struct {
 	wantDue   bool          // another one is to be told
 	need      int           // what a waiting Send has not found room for; 0: nobody waits
 	idle      int           // calls of keep since the last fragment was sent
-	keptLast  uint64        // out.last at the last of them
+	keptSent  uint64        // out.sent at the last of them
 	keep      bool          // the link's keep is to look after the circuit
 	room      chan struct{} // closed when a waiting Send should look again
 	acks      chan struct{} // closed when a waiting Flush should

@@ -41,7 +41,8 @@ func (c *Circuit) settleWindow(s *state, todo *after) {
 		return
 	}
 	if over := s.inBooked - s.window; over > 0 {
-		s.keepIn(todo, s.window) // the fragment that needed more is through
+		// The fragment that needed more is through, unless it is still wanted.
+		s.keepIn(todo, max(s.window, int(int64(s.want.Next-s.took))))
 	}
 	w := &s.want
 	if w.Upto == 0 || int64(w.At-s.took) >= int64(s.window) {
@@ -60,11 +61,12 @@ func (c *Circuit) settleWindow(s *state, todo *after) {
 }
 
 // owesWanted reports whether the other side waits for credit that there is,
-// and would not be told of it for something else: all that it has sent is
-// here, and taken.
+// and might not be told of it for something else: all that it has sent is
+// here, and Reads is empty. (While that is read, credit comes by the quarter,
+// and not for each small fragment. Errors may be left unread for ever.)
 func (s *state) owesWanted() bool {
 	return s.want.Next > s.granted && s.took+uint64(s.inBooked) >= s.want.Next &&
-		s.took == s.rcvCost && s.rcvCost >= s.want.At
+		s.in.reads.len() == 0 && s.rcvCost >= s.want.At
 }
 
 // keepIn gives back what is booked beyond n, except what may still come or is
@@ -178,8 +180,6 @@ func (c *Circuit) rich(s *state) bool {
 // does not use, and reports whether it is to be called again for it.
 func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again bool) {
 	var expired error
-	var at *attachment
-	var yield wireYield
 	free := 0
 	c.update(func(s *state) {
 		if s.released {
@@ -196,27 +196,30 @@ func (c *Circuit) keep(now time.Time, linger time.Duration, tried error) (again 
 		if again = rich || s.outBooked > start || s.window > c.link.cfg.limits.Window; !again {
 			return
 		}
-		if s.out.last != s.keptLast || s.out.unacked() > 0 {
-			s.keptLast, s.idle = s.out.last, 0
+		// Who waits for more credit has no use for what is too little either, and
+		// others may wait for that: two that each keep some would wait for ever.
+		if s.out.sent != s.keptSent || s.out.acked < s.out.sent || s.out.canSend() {
+			s.keptSent, s.idle = s.out.sent, 0
 			return
 		}
 		if s.idle++; s.idle < idleTicks || s.at == nil || !s.at.ready {
 			return
 		}
-		free = s.outBooked - max(start, s.out.cost)
-		s.most, s.outBooked = c.link.cfg.limits.Window, s.outBooked-free
+		if s.out.unacked() == 0 {
+			free = s.outBooked - max(start, s.out.cost)
+			s.most, s.outBooked = c.link.cfg.limits.Window, s.outBooked-free
+		}
 		if rich {
-			at = s.at
-			yield = wireYield{Stream: at.stream.ID(), From: s.out.credit, To: s.out.sentCost + c.link.remote.Window}
+			yield := wireYield{Stream: s.at.stream.ID(), From: s.out.credit, To: s.out.sentCost + c.link.remote.Window}
 			s.out.credit = yield.To
+			s.wantTold = 0 // what waits is wanted anew
+			// Here, so that it goes before a want for what is yielded.
+			s.at.car.control.say(func(buf []byte) []byte { return appendSmall(buf, frameYield, &yield) })
 		}
 	})
 	c.giveBack(0, free)
 	if expired != nil {
 		c.lose(expired)
-	}
-	if at != nil {
-		at.car.control.say(func(buf []byte) []byte { return appendSmall(buf, frameYield, &yield) })
 	}
 	return again
 }

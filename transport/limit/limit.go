@@ -208,13 +208,13 @@ func (l Limits) WithDefaults() Limits {
 }
 
 // Check returns an error if a bound on memory, its default included, is too
-// small to ever let the longest fragment through: that takes Payload, 80 KiB
-// for what a fragment may have besides, and an eighth more, which is kept for
-// new circuits.
+// small to let the longest fragment through beside 16 idle circuits: that takes
+// Payload, 80 KiB for what a fragment may have besides, 16 times Start, and an
+// eighth more, which is kept for new circuits.
 func (l Limits) Check() error {
 	const beside = 80 << 10
 	c := l.WithDefaults().Circuit
-	least := (int64(c.Payload)+beside)*reserve/(reserve-1) + 1
+	least := (int64(c.Payload)+beside+16*int64(c.Start))*reserve/(reserve-1) + 1
 	for _, b := range []struct {
 		name string
 		n    int64

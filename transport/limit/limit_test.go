@@ -149,8 +149,9 @@ func TestCheckWantsRoomForTheLongestFragment(t *testing.T) {
 		{"no bounds", Circuit{Inbox: -1, InboxPerNode: -1, Replay: -1, ReplayPerNode: -1, Payload: -1}, true},
 		{"1 MiB for 1 MiB", Circuit{InboxPerNode: 1 << 20}, false},
 		{"2 MiB for 1 MiB", Circuit{Inbox: 2 << 20, Replay: 2 << 20}, true},
-		{"64 KiB for 1 KiB", Circuit{Payload: 1 << 10, Replay: 64 << 10}, false},
-		{"128 KiB for 1 KiB", Circuit{Payload: 1 << 10, Replay: 128 << 10}, true},
+		{"256 KiB for 1 KiB", Circuit{Payload: 1 << 10, Replay: 256 << 10}, false},
+		{"512 KiB for 1 KiB", Circuit{Payload: 1 << 10, Replay: 512 << 10}, true},
+		{"128 KiB for 1 KiB and circuits of 1 KiB", Circuit{Payload: 1 << 10, Start: 1 << 10, Replay: 128 << 10}, true},
 		{"in all less than for one", Circuit{Replay: 1 << 10}, false},
 	} {
 		if err := (Limits{Circuit: tc.c}).Check(); (err == nil) != tc.ok {

@@ -116,26 +116,33 @@ func (g *Ledger) leaveLocked(w *Waiter) {
 }
 
 // serve wakes one waiter after the other while there is something for them:
-// each of them takes it, or waits no longer. One that waits again is left for
-// the next Release.
+// each of them takes it, or waits no longer, or has been too late and waits
+// again. So that nobody is woken for ever who does not take what there is, each
+// Release wakes no more than have waited.
 func (g *Ledger) serve(r Resource) {
 	g.mu.Lock()
-	last := g.waits
+	most := 1
+	for _, l := range g.queues[r].lines {
+		most += l.Len()
+	}
 	g.mu.Unlock()
-	for w := g.next(r, last); w != nil; w = g.next(r, last) {
+	for range most {
+		w := g.next(r)
+		if w == nil {
+			return
+		}
 		w.wake()
 	}
 }
 
-// next takes the next waiter out of the queue, of those whose Wait was not
-// after last, for whom there is what they need.
-func (g *Ledger) next(r Resource, last uint64) *Waiter {
+// next takes the next waiter out of the queue for whom there is what it needs.
+func (g *Ledger) next(r Resource) *Waiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := &g.queues[r]
 	for e := q.turns.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*line).waiters[0]
-		if w.number > last || w.need > g.free(r, g.tab(w.node)) {
+		if w.need > g.free(r, g.tab(w.node)) {
 			continue
 		}
 		q.turns.MoveToBack(e)

@@ -134,6 +134,9 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
+	if !e.spawn(c.collect) {
+		return transport.ErrClosed
+	}
 	stop := interruptible(ctx, qs)
 	defer stop()
 	h, err := readHello(qs)
@@ -157,6 +160,7 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 		}
 		return err
 	}
+	c.expected.Store(true)
 	if err := e.welcome(qs, w); err != nil {
 		e.withdraw(c)
 		return err

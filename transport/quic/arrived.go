@@ -2,6 +2,7 @@ package quic
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -55,12 +56,23 @@ func (a *arrived) drop() {
 	a.waiting = nil
 }
 
-// collect is a goroutine of the endpoint's for each open Conn.
+// errEarlyStream: nobody opens streams besides that of hello before the welcome
+// was said, and taken.
+var errEarlyStream = errors.New("a stream before hello is over")
+
+// collect is a goroutine of the endpoint's for each connection, from hello on.
+// QUIC lets the other side reset streams and send as much again, so as long as
+// it is not counted it may have no more of them.
 func (c *conn) collect() {
 	for {
 		qs, err := c.qc.AcceptStream(context.Background()) // until the connection ends
 		if err != nil {
 			c.arrived.drop()
+			return
+		}
+		if !c.expected.Load() {
+			c.ep.note(c.qc.RemoteAddr(), &refusalError{code: transport.CodeProtocol, reason: errEarlyStream.Error(), key: c.node.key})
+			c.qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeProtocol), errEarlyStream.Error())
 			return
 		}
 		c.arrived.put(c.newStream(qs))

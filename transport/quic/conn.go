@@ -38,7 +38,8 @@ type conn struct {
 	openSeq uint64 // given at the opening
 	opened  time.Time
 
-	arrived arrived
+	arrived  arrived
+	expected atomic.Bool // the other side may open streams now
 
 	ctx    context.Context // ends with the mapped cause
 	cancel context.CancelCauseFunc
@@ -52,13 +53,12 @@ func (e *Endpoint) newConn(qc *quicgo.Conn, who peerKeys) *conn {
 	return c
 }
 
-// watch sees to it that the Conn ends here when QUIC says so, and takes the
-// streams of the other side. The endpoint owns the goroutines that this starts.
+// watch sees to it that the Conn ends here when QUIC says so. The endpoint owns
+// the goroutine that this starts.
 // Called with mu held, before the endpoint closes.
 func (c *conn) watch() {
 	c.opened = time.Now()
 	c.ep.wg.Add(1)
-	c.ep.wg.Go(c.collect)
 	context.AfterFunc(c.qc.Context(), func() {
 		defer c.ep.wg.Done()
 		c.fail(context.Cause(c.qc.Context()))

@@ -26,6 +26,9 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 	if err != nil {
 		return transport.CodeClosed, c.ended(err)
 	}
+	if !e.spawn(c.collect) {
+		return transport.CodeClosed, transport.ErrClosed
+	}
 	stop := interruptible(ctx, qs)
 	defer stop()
 	e.mu.Lock()
@@ -57,6 +60,7 @@ func (e *Endpoint) greet(ctx context.Context, a *attempt, c *conn, replace uint6
 	if err := e.take(ctx, a, c); err != nil {
 		return transport.CodeDuplicate, err
 	}
+	c.expected.Store(true)
 	qs.Close()       // the welcome is taken
 	qs.CancelRead(0) // nothing comes after it
 	return 0, nil
