@@ -18,9 +18,9 @@ const (
 	CallError                 // a fragment that carries Err
 )
 
-// Limits of a fragment's texts, in bytes. [Config.MaxPayload] bounds the
-// payload. A fragment over a limit is a [transport.LimitError] at its sender, and breaks
-// the protocol if it arrives.
+// The most that a fragment's texts may be, in bytes; [limit.Circuit] has the
+// bounds of a node. A fragment over a limit of either side is a
+// [transport.LimitError] at its sender, and breaks the protocol if it arrives.
 const (
 	maxSubject   = 1024      // FragSubject
 	maxErr       = 4096      // Err
@@ -46,6 +46,6 @@ type Fragment struct {
 	FragSubject string            // at most 1,024 bytes
 	FragPart    int64             // the user's part number
 	Args        map[string]string // at most 64 pairs, keys of 128 bytes, 64 KiB in all
-	Payload     []byte            // at most Config.MaxPayload bytes
+	Payload     []byte            // at most limit.Circuit.Payload bytes
 	Err         string            // not empty: delivered on Errors; at most 4,096 bytes
 }

@@ -155,9 +155,9 @@ func TestGrownWindowAcrossAnOutage(t *testing.T) {
 	})
 }
 
-// Without a budget, or with one that is too small, windows stay as they are,
-// and all works as it did. Whose budget it is makes no difference.
-func TestBudgetIsABound(t *testing.T) {
+// Where windows may not grow, or there is too little memory for it, they stay as
+// they are, and all works as it did. Whose bound it is makes no difference.
+func TestGrowthIsBounded(t *testing.T) {
 	none, large := limit.Circuit{Window: smallWindow, MaxWindow: -1}, limit.Circuit{Window: smallWindow}
 	small := limit.Circuit{Window: smallWindow, Inbox: 6 * smallWindow, Replay: 6 * smallWindow}
 	for _, tc := range []struct {
@@ -215,8 +215,8 @@ func TestSlowReaderDoesNotGrowTheWindow(t *testing.T) {
 	})
 }
 
-// Many circuits share the budget of their node.
-func TestCircuitsShareTheBudget(t *testing.T) {
+// Many circuits share the memory of their node.
+func TestCircuitsShareTheMemory(t *testing.T) {
 	cfg := circuit.Config{Ledger: circuit.Bounded(limit.Circuit{Window: smallWindow, Inbox: 8 * smallWindow})}
 	inLong(t, smallPath, cfg, cfg, func(t *testing.T, p *lasting) {
 		ctx, stop := context.WithCancel(t.Context())
