@@ -110,7 +110,8 @@ sim-same:
 	@$(SIM) -run '^TestCampaignSameTrace$$' ./peer/peertest -sim.first=$(SIMFIRST) -sim.seeds=20 -sim.same=20
 
 attack:
-	@go test -count=1 -timeout 30m -v ./cmd/internal/attacktest -attack.full
+	@mkdir -p bin
+	@go test -count=1 -timeout 30m -v ./cmd/internal/attacktest -attack.full -attack.out "$$PWD/bin/attack.md"
 
 fuzz-smoke:
 	@FUZZPAR='$(FUZZPAR)' .ci/fuzz 20000x

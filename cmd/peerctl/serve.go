@@ -34,7 +34,8 @@ a --dir.
 
 --limits FILE bounds what other nodes may use of this one: JSON, with what
 differs from the defaults, such as {"peer":{"started_per_node":16}}. A negative
-number is no bound. The names, and the defaults; sizes are in bytes:
+number is no bound (of max_window: no growth). The names, and the defaults;
+sizes are in bytes:
 
 ` + limitNames() + `
 --audit FILE appends what was decided about other nodes, as JSON lines: who asked
