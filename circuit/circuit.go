@@ -13,7 +13,8 @@ import (
 // peers. Its methods may be called from any goroutine.
 type Circuit struct {
 	// Reads gives the fragments that the other side sends, in order, the
-	// opener's first fragment first. It is closed after the last one.
+	// opener's first fragment first. It is closed after the last one, when
+	// Context has ended.
 	Reads <-chan *Fragment
 
 	// Errors gives the fragments that carry Err, in order among themselves.

@@ -175,7 +175,6 @@ type after struct {
 	keep     bool
 	pump     bool
 	wakePump bool
-	cancel   error
 	remove   bool
 	release  bool
 	dropped  int
@@ -211,8 +210,8 @@ func (c *Circuit) settle(s *state) (todo after) {
 	}
 	drained := s.in.len() == 0 && s.arrivedAll()
 	if s.cause != nil && !s.ended && (s.closed || drained || s.quiet) {
-		s.ended, todo.cancel = true, s.cause
-		todo.remove = s.owned
+		s.ended, todo.remove = true, s.owned
+		c.cancel(s.cause) // here, so that who sees Reads closed finds the cause; it runs nobody's code
 	}
 	if s.cause != nil && !s.pumping && !s.chansShut && (s.closed || drained) {
 		s.chansShut = true
@@ -384,11 +383,8 @@ func (c *Circuit) carryOut(todo *after) {
 		todo.want.car.control.say(todo.want.appendWant)
 	}
 	c.giveBack(todo.freeIn, todo.freeOut)
-	if todo.cancel != nil {
-		c.cancel(todo.cancel)
-		if todo.remove {
-			c.owner.RemoveCircuit(c)
-		}
+	if todo.remove {
+		c.owner.RemoveCircuit(c)
 	}
 	if todo.release {
 		c.link.forget(c, todo.dropped)

@@ -280,3 +280,23 @@ func TestFlushAfterCloseThatNobodyHears(t *testing.T) {
 		p.rejoin()
 	})
 }
+
+// Who ranges over Reads may ask for the cause at once.
+func TestCauseIsThereWhenReadsIsClosed(t *testing.T) {
+	p := newPair(t, circuit.Config{})
+	for i := range int64(300) {
+		a, b := p.openCircuit(t, nil)
+		if err := a.SendOneWay(frag(i, "x")); err != nil {
+			t.Fatal(err)
+		}
+		go a.Close()
+		n := 0
+		for range b.Reads {
+			n++
+		}
+		if cause := context.Cause(b.Context); n != 1 || cause != circuit.ErrRemoteClosed {
+			t.Fatalf("circuit %d: after %d fragments the cause is %v", i, n, cause)
+		}
+		b.Close()
+	}
+}
