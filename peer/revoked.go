@@ -61,6 +61,10 @@ func (n *Node) endRevoked() {
 				continue
 			}
 			r := n.request(l.Link, ActionConnect, "")
+			// Also that one whose statement is over by now: it has let the link in.
+			if old := l.Info().OldKey; old != nil {
+				r.old = identity.NodeIDOf(old)
+			}
 			if err := n.revoked(r.Key, r.old); err != nil {
 				n.log.Warn("ends the connection of a revoked key", "node", r.Key, "err", err)
 				n.audit.record(decisionOf(r, "revoked", err))

@@ -46,6 +46,7 @@ What happens before is an object each on stderr, too:
 
 // app is one run of the program. The goroutine that runs the command owns it.
 type app struct {
+	ctx            context.Context // of the command; ends with an interrupt
 	stdin          *os.File
 	stdout, stderr *os.File
 
@@ -73,7 +74,7 @@ func run(args []string) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := withSignals()
 	defer stop()
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	cmd := newRoot(a)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)

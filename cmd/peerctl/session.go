@@ -59,9 +59,30 @@ func (a *app) ask(what string) ([]byte, error) {
 		return nil, errors.New("there is no terminal to ask for the passphrase")
 	}
 	defer tty.Close()
+	was, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		return nil, err
+	}
 	fmt.Fprintf(tty, "%s: ", what)
 	defer fmt.Fprintln(tty)
-	return term.ReadPassword(int(tty.Fd()))
+	type answer struct {
+		secret []byte
+		err    error
+	}
+	answers := make(chan answer, 1)
+	// Nothing can interrupt a read of a terminal: after an interrupt the
+	// goroutine ends with the process.
+	go func() {
+		secret, err := term.ReadPassword(int(tty.Fd()))
+		answers <- answer{secret, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.secret, got.err
+	case <-a.ctx.Done():
+		// The reader has turned the echo off, and will not turn it on again.
+		return nil, errors.Join(context.Cause(a.ctx), term.Restore(int(tty.Fd()), was))
+	}
 }
 
 // A session is a node that exists for one command, with a peer to open

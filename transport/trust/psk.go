@@ -81,9 +81,9 @@ func NewPSK(path string) error {
 	defer clear(key)
 	rand.Read(key)
 	var b strings.Builder
-	b.WriteString("# Whoever has this line passes the second lock. Copy it in secret.\n")
+	// The key is the first line: that is the one to delete when it is replaced.
 	b.WriteString(FormatPSK(key))
-	b.WriteString("\n")
+	b.WriteString("\n# Whoever has the line above passes the second lock. Copy it in secret.\n")
 	return pskFile(path).Create([]byte(b.String()))
 }
 

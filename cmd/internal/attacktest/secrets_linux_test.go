@@ -3,6 +3,7 @@ package attacktest
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"testing"
 	"time"
 
@@ -85,6 +86,10 @@ func overhear(ln *quicgo.Listener) *secrets {
 	s := &secrets{hello: frameOf(typ, body)}
 	first.Write(welcome())
 	first.Close()
+	first.SetReadDeadline(time.Now().Add(patience))
+	if _, err := io.Copy(io.Discard, first); err != nil { // it has taken the welcome: now there may be other streams
+		return nil
+	}
 	control, err := openStream(qc)
 	if err != nil {
 		return nil
