@@ -11,10 +11,9 @@ import (
 
 // setAll sets each number of l.
 func setAll(l *Limits, n int64) {
-	v := reflect.ValueOf(l).Elem()
-	for i := range v.NumField() {
-		for j := range v.Field(i).NumField() {
-			v.Field(i).Field(j).SetInt(n)
+	for _, layer := range reflect.ValueOf(l).Elem().Fields() {
+		for _, v := range layer.Fields() {
+			v.SetInt(n)
 		}
 	}
 }
@@ -125,11 +124,10 @@ func FuzzRead(f *testing.F) {
 		if again := full.WithDefaults(); again != full {
 			t.Fatalf("%+v is filled in once as %+v, twice as %+v", l, full, again)
 		}
-		v := reflect.ValueOf(full)
-		for i := range v.NumField() {
-			for j := range v.Field(i).NumField() {
-				if n := v.Field(i).Field(j).Int(); n < 1 {
-					t.Fatalf("%s of %+v is %d", v.Field(i).Type().Field(j).Name, l, n)
+		for _, layer := range reflect.ValueOf(full).Fields() {
+			for f, v := range layer.Fields() {
+				if n := v.Int(); n < 1 {
+					t.Fatalf("%s of %+v is %d", f.Name, l, n)
 				}
 			}
 		}
