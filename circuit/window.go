@@ -37,12 +37,12 @@ func longestCost(payload int) int {
 // it.
 func (c *Circuit) settleWindow(s *state, todo *after) {
 	if s.arrivedAll() || s.released {
-		s.keepIn(todo, 0)
+		todo.freeIn += s.keepIn(0)
 		return
 	}
 	if over := s.inBooked - s.window; over > 0 {
 		// The fragment that needed more is through, unless it is still wanted.
-		s.keepIn(todo, max(s.window, int(int64(s.want.Next-s.took))))
+		todo.freeIn += s.keepIn(max(s.window, int(int64(s.want.Next-s.took))))
 	}
 	w := &s.want
 	if w.Upto == 0 || int64(w.At-s.took) >= int64(s.window) {
@@ -69,18 +69,16 @@ func (s *state) owesWanted() bool {
 		s.in.reads.len() == 0 && s.rcvCost >= s.want.At
 }
 
-// keepIn gives back what is booked beyond n, except what may still come or is
-// unread.
-func (s *state) keepIn(todo *after, n int) {
+// keepIn keeps n of what is booked, and what may still come or is unread, and
+// returns how much is to be given back.
+func (s *state) keepIn(n int) (free int) {
 	used := s.granted
 	if s.arrivedAll() || s.released {
 		used = s.rcvCost
 	}
-	n = max(n, int(used-s.took))
-	if n < s.inBooked {
-		todo.freeIn += s.inBooked - n
-		s.inBooked = n
-	}
+	free = max(0, s.inBooked-max(n, int(used-s.took)))
+	s.inBooked -= free
+	return free
 }
 
 // growInbox gives the sender a larger window when it is the window that holds
@@ -234,10 +232,8 @@ func (a *attachment) onYield(y *wireYield) (err error) {
 		case y.To > y.From || y.To < s.rcvCost:
 			err = faultf("yields credit from %d to %d, having sent %d", y.From, y.To, s.rcvCost)
 		default:
-			var todo after
-			s.granted, s.window = y.To, c.link.cfg.limits.Window
-			s.keepIn(&todo, c.link.cfg.limits.Start) // what may still come stays booked
-			free = todo.freeIn
+			s.granted, s.window = y.To, max(c.link.cfg.limits.Window, int(y.To-s.took))
+			free = s.keepIn(c.link.cfg.limits.Start) // what may still come stays booked
 		}
 	})
 	c.giveBack(free, 0)

@@ -217,23 +217,19 @@ func (g *Ledger) Release(r Resource, node identity.NodeID, n int64) {
 // Allow reports whether a node may do once more what there is a rate of, and
 // counts it; if not, the error is a [transport.LimitError].
 func (g *Ledger) Allow(r Rate, node identity.NodeID) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	most := g.rates[r].most
-	if most == int64(unbounded[int]()) {
-		return nil
-	}
-	t := g.tab(node)
-	if t == nil || t.rates[r].take(float64(most), time.Now()) {
-		return nil
-	}
-	g.rates[r].refused++
-	return &transport.LimitError{What: r.String() + perNode, Limit: most}
+	_, err := g.spend(r, node, 0)
+	return err
 }
 
 // Pace is Allow for what can wait: it counts it also if it has to wait for
 // that long, which is a second at most.
 func (g *Ledger) Pace(r Rate, node identity.NodeID) (wait time.Duration, err error) {
+	return g.spend(r, node, 1)
+}
+
+// spend takes one from a bucket, which may come to owe so many seconds' worth,
+// and returns how long it takes to make that up.
+func (g *Ledger) spend(r Rate, node identity.NodeID, debt float64) (wait time.Duration, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	most := g.rates[r].most
@@ -244,23 +240,14 @@ func (g *Ledger) Pace(r Rate, node identity.NodeID) (wait time.Duration, err err
 	if t == nil {
 		return 0, nil
 	}
-	b, now := &t.rates[r], time.Now()
-	b.left, b.at = b.filled(float64(most), now), now
-	if b.left < 1-float64(most) {
+	b, rate, now := &t.rates[r], float64(most), time.Now()
+	b.left, b.at = b.filled(rate, now), now
+	if b.left < 1-debt*rate {
 		g.rates[r].refused++
 		return 0, &transport.LimitError{What: r.String() + perNode, Limit: most}
 	}
 	b.left--
-	return time.Duration(max(0, -b.left) / float64(most) * float64(time.Second)), nil
-}
-
-func (b *bucket) take(rate float64, now time.Time) bool {
-	b.left, b.at = b.filled(rate, now), now
-	if b.left < 1 {
-		return false
-	}
-	b.left--
-	return true
+	return time.Duration(max(0, -b.left) / rate * float64(time.Second)), nil
 }
 
 // filled returns what is left at now.

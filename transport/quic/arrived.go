@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"sync"
 
 	quicgo "github.com/quic-go/quic-go"
@@ -42,7 +41,8 @@ func (a *arrived) take() *stream {
 		return nil
 	}
 	s := a.waiting[0]
-	a.waiting = slices.Delete(a.waiting, 0, 1)
+	a.waiting[0] = nil // or the slice would keep it
+	a.waiting = a.waiting[1:]
 	if len(a.waiting) > 0 {
 		a.wake() // another AcceptStream may be waiting
 	}
