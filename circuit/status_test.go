@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ckt.local/circuit"
@@ -271,6 +272,7 @@ func TestFlushAfterCloseThatNobodyHears(t *testing.T) {
 		if f := flush(t.Context(), a); f.unacked != 3 || f.err == nil || f.took < 10*time.Second || f.took > 20*time.Second {
 			t.Errorf("nobody hears: %+v", f)
 		}
+		synctest.Wait() // Flush returns when the state says so; the link is told after that
 		if n := p.a.link.Leftover(); n != 0 {
 			t.Errorf("%d circuits are left", n)
 		}
