@@ -146,28 +146,19 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	if err := l.awaitSettings(ctx); err != nil {
 		return err
 	}
-	used, err := l.reserve(ctx)
-	if err != nil {
-		return err
-	}
-	from := ID(open.FromSeed).Peer(l.node)
-	acc, err := l.hub.acceptor.AcceptCircuit(ctx, OpenRequest{
+	req := OpenRequest{
 		Link:        l,
 		CircuitID:   open.CircuitID,
-		FromPeerID:  from,
+		FromPeerID:  ID(open.FromSeed).Peer(l.node),
 		FromService: open.FromService,
 		ToPeerID:    open.ToPeer,
 		ToService:   open.ToService,
-		Circuits:    used,
-	})
-	if err == nil {
-		err = RefuseLimit(l.bookStart())
 	}
+	acc, err := l.decide(ctx, &req)
 	if err != nil {
-		l.unreserve()
 		return err
 	}
-	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{from, open.FromService})
+	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{req.FromPeerID, open.FromService})
 	c.seed = acc.Seed
 	c.first, c.accepted = open.HasFirst, true
 	c.s.confirmed, c.s.seq = true, car.seq
@@ -180,6 +171,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		err = acc.Deliver(ctx, c)
 	}
 	if err != nil {
+		l.hub.acceptor.CircuitRefused(req, err)
 		c.lose(err)
 		c.Close()
 		return err
@@ -204,6 +196,24 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		s.Reset(codeGone)
 	}
 	return nil
+}
+
+// decide books what a new circuit takes, and asks the acceptor about it. After
+// an error nothing is booked.
+func (l *Link) decide(ctx context.Context, req *OpenRequest) (acc Acceptance, err error) {
+	if req.Circuits, err = l.reserve(ctx); err != nil {
+		l.hub.acceptor.CircuitRefused(*req, err)
+		return acc, err
+	}
+	if acc, err = l.hub.acceptor.AcceptCircuit(ctx, *req); err == nil {
+		if err = RefuseLimit(l.bookStart()); err != nil {
+			l.hub.acceptor.CircuitRefused(*req, err)
+		}
+	}
+	if err != nil {
+		l.unreserve()
+	}
+	return acc, err
 }
 
 // detachedBefore begins the linger of a circuit whose carrier was lost before
@@ -236,14 +246,14 @@ func (l *Link) reserve(ctx context.Context) (used int, err error) {
 	if over {
 		return 0, &Refusal{Code: RefusedShutdown}
 	}
-	wait, err := l.cfg.Ledger.Pace(limit.Opens, l.node)
+	wait, err := l.cfg.Ledger.Pace(limit.Opens, l.account)
 	if err != nil {
 		return 0, RefuseLimit(err)
 	}
 	if err := pause(ctx, wait); err != nil {
 		return 0, err
 	}
-	n, err := l.cfg.Ledger.Acquire(limit.Circuits, l.node, 1)
+	n, err := l.cfg.Ledger.Acquire(limit.Circuits, l.account, 1)
 	return int(n), RefuseLimit(err)
 }
 
@@ -262,7 +272,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (l *Link) unreserve() { l.cfg.Ledger.Release(limit.Circuits, l.node, 1) }
+func (l *Link) unreserve() { l.cfg.Ledger.Release(limit.Circuits, l.account, 1) }
 
 // refuse tells the other side no and gives it time to read that.
 func (car *carrier) refuse(s transport.Stream, err error) {

@@ -50,6 +50,7 @@ type attachment struct {
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
 	ahead     int64          // counted in Link.early: a new circuit may send data before ready
+	turn      bool           // has one of carrier.turns, until the other side has answered
 	credit    uint64         // the highest of acknowledgements before ready
 	reading   bool           // readLoop runs, or has run
 	flushing  bool           // run runs
@@ -67,10 +68,11 @@ func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
 }
 
 // attach makes s carry the circuit, at the side that has opened it. It is
-// called once for each attachment that car was asked for.
+// called once for each stream that car.openStream has returned.
 func (c *Circuit) attach(car *carrier, s transport.Stream) {
 	a := newAttachment(c, car, s)
 	if !car.add(a) {
+		<-car.turns
 		s.Reset(transport.CodeClosed)
 		return
 	}
@@ -85,12 +87,13 @@ func (c *Circuit) attach(car *carrier, s transport.Stream) {
 		}
 		s.gen++
 		a.gen = s.gen
-		a.handshake = c.openFrame(s)
+		a.handshake, a.turn = c.openFrame(s), true
 		s.take(a)
 		c.goAhead(s)
 		done = true
 	})
 	if !done {
+		<-car.turns
 		car.remove(a)
 		s.Reset(transport.CodeClosed)
 	}
@@ -109,10 +112,15 @@ func (c *Circuit) goAhead(s *state) {
 	}
 }
 
-// decided ends what goAhead has begun.
+// decided ends what goAhead has begun, and the turn: the other side has
+// answered, or the attachment is over.
 func (a *attachment) decided() {
 	a.c.link.early.Add(-a.ahead)
 	a.ahead = 0
+	if a.turn {
+		a.turn = false
+		<-a.car.turns // it is there
+	}
 }
 
 // take makes a what carries the circuit.

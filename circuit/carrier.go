@@ -23,6 +23,7 @@ type carrier struct {
 	cancel context.CancelCauseFunc
 
 	control control
+	turns   chan struct{} // has a token for each stream of this side that waits for its answer
 
 	mu       sync.Mutex // never held across a wait
 	over     bool
@@ -35,7 +36,7 @@ type carrier struct {
 }
 
 func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {
-	car := &carrier{link: l, conn: conn, seq: seq, streams: map[uint64]*attachment{}}
+	car := &carrier{link: l, conn: conn, seq: seq, streams: map[uint64]*attachment{}, turns: make(chan struct{}, maxOpenings)}
 	car.ctx, car.cancel = context.WithCancelCause(context.Background())
 	car.control.init()
 	return car
@@ -167,6 +168,23 @@ func (car *carrier) attachSoon(c *Circuit) {
 	}
 }
 
+// openStream returns a stream for one attachment, when it is its turn: with the
+// stream the caller has one of turns.
+func (car *carrier) openStream(ctx context.Context) (transport.Stream, error) {
+	select {
+	case car.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-car.ctx.Done():
+		return nil, context.Cause(car.ctx)
+	}
+	s, err := car.conn.OpenStream(ctx)
+	if err != nil {
+		<-car.turns
+	}
+	return s, err
+}
+
 // attachQueued runs while there are circuits to attach.
 func (car *carrier) attachQueued() {
 	for {
@@ -179,7 +197,7 @@ func (car *carrier) attachQueued() {
 		c := car.queue[0]
 		car.queue = car.queue[1:]
 		car.mu.Unlock()
-		s, err := car.conn.OpenStream(car.ctx)
+		s, err := car.openStream(car.ctx)
 		if err != nil {
 			return // the carrier is lost, and the next one takes them up
 		}

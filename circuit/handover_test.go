@@ -23,6 +23,8 @@ func (r *slowAcceptor) AcceptCircuit(_ context.Context, req OpenRequest) (Accept
 	}}, nil
 }
 
+func (*slowAcceptor) CircuitRefused(OpenRequest, error) {}
+
 // fedStream gives a fragment to whoever reads, as the opener has sent it behind its open.
 type fedStream struct {
 	*fakeStream

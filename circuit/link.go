@@ -17,12 +17,13 @@ import (
 // the connections that carry them, one after another. Its methods may be
 // called from any goroutine.
 type Link struct {
-	hub    *Hub
-	cfg    Config
-	node   identity.NodeID
-	nonce  uint64 // of the other process
-	dialed bool   // this side made the first connection
-	redial func(ctx context.Context) error
+	hub     *Hub
+	cfg     Config
+	node    identity.NodeID
+	account identity.NodeID // under which the ledger counts the link
+	nonce   uint64          // of the other process
+	dialed  bool            // this side made the first connection
+	redial  func(ctx context.Context) error
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelCauseFunc
@@ -60,6 +61,7 @@ func newLink(h *Hub, conn transport.Conn, redial func(context.Context) error) *L
 		hub:      h,
 		cfg:      h.cfg,
 		node:     identity.NodeIDOf(info.RemoteKey),
+		account:  identity.NodeIDOf(info.Account()),
 		nonce:    info.BootNonce,
 		dialed:   info.Dialed,
 		redial:   redial,
@@ -82,6 +84,10 @@ func (l *Link) Info() transport.ConnInfo {
 
 // RemoteNodeID is the verified key at the other end.
 func (l *Link) RemoteNodeID() identity.NodeID { return l.node }
+
+// Account is the key under which is counted what the other side uses here: that
+// of [transport.ConnInfo.Account] of the first connection.
+func (l *Link) Account() identity.NodeID { return l.account }
 
 // Context ends when the link has ended; [context.Cause] says why. A link ends
 // when it is shut down, when the other process has said goodbye or has

@@ -8,11 +8,11 @@ import (
 // send before this one has said more, and room for as much to it.
 func (l *Link) bookStart() error {
 	g, n := l.cfg.Ledger, int64(l.cfg.limits.Start)
-	if _, err := g.Acquire(limit.Inbox, l.node, n); err != nil {
+	if _, err := g.Acquire(limit.Inbox, l.account, n); err != nil {
 		return err
 	}
-	if _, err := g.Acquire(limit.Replay, l.node, n); err != nil {
-		g.Release(limit.Inbox, l.node, n)
+	if _, err := g.Acquire(limit.Replay, l.account, n); err != nil {
+		g.Release(limit.Inbox, l.account, n)
 		return err
 	}
 	return nil
@@ -22,8 +22,8 @@ func (l *Link) bookStart() error {
 // called with no mutex held.
 func (c *Circuit) giveBack(in, out int) {
 	g := c.link.cfg.Ledger
-	g.Release(limit.Inbox, c.link.node, int64(in))
-	g.Release(limit.Replay, c.link.node, int64(out))
+	g.Release(limit.Inbox, c.link.account, int64(in))
+	g.Release(limit.Replay, c.link.account, int64(out))
 }
 
 // leaveQueues ends the waiting for memory of a circuit that needs none any
@@ -45,14 +45,14 @@ func (c *Circuit) book(r limit.Resource, w **limit.Waiter, scarce *int, need, wa
 		return 0
 	}
 	g := c.link.cfg.Ledger
-	n := g.Take(r, c.link.node, int64(need), int64(want))
+	n := g.Take(r, c.link.account, int64(need), int64(want))
 	if n == 0 {
 		if *w == nil {
-			*w = limit.NewWaiter(r, c.link.node, func() { c.update(func(*state) { *scarce = 0 }) })
+			*w = limit.NewWaiter(r, c.link.account, func() { c.update(func(*state) { *scarce = 0 }) })
 		}
 		*scarce = need
 		g.Wait(*w, int64(need))
-		n = g.Take(r, c.link.node, int64(need), int64(want)) // it may have come just before Wait
+		n = g.Take(r, c.link.account, int64(need), int64(want)) // it may have come just before Wait
 	}
 	if n > 0 && *scarce > 0 {
 		g.Leave(*w)

@@ -11,7 +11,8 @@ import (
 
 const (
 	// maxOpenings is how many streams of one link may be without their first
-	// frame or their answer at once; the next ones wait.
+	// frame or their answer at once. The next ones wait, at the side that opens
+	// them: at the other one they would count as unread.
 	maxOpenings = 1024
 
 	// longestOpening is how long an acceptor lets an opener wait at most.
@@ -30,6 +31,11 @@ type Acceptor interface {
 	// over, or 10 minutes, or this side's [Config.OpenTimeout] if the opener
 	// does not say how long it waits.
 	AcceptCircuit(ctx context.Context, req OpenRequest) (Acceptance, error)
+
+	// CircuitRefused is told of a circuit that comes to nothing though
+	// AcceptCircuit was not asked, or has accepted it: because a limit is
+	// reached, or nobody takes it. It must not block.
+	CircuitRefused(req OpenRequest, err error)
 }
 
 // An OpenRequest is one circuit that the other side wants to open.
@@ -138,7 +144,7 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 // queueFirst queues the first fragment of a circuit that nobody knows yet.
 func (c *Circuit) queueFirst(f *Fragment) error {
 	if more := fragmentCost(f) - c.s.outBooked; more > 0 {
-		if _, err := c.link.cfg.Ledger.Acquire(limit.Replay, c.link.node, int64(more)); err != nil {
+		if _, err := c.link.cfg.Ledger.Acquire(limit.Replay, c.link.account, int64(more)); err != nil {
 			return err
 		}
 		c.s.outBooked += more
@@ -149,7 +155,7 @@ func (c *Circuit) queueFirst(f *Fragment) error {
 // attachFirst gives c a stream on the carrier, waiting for a place for one.
 // Without success, the next carrier takes c up, or ctx's end gives it up.
 func (car *carrier) attachFirst(ctx context.Context, c *Circuit) {
-	if s, err := car.conn.OpenStream(ctx); err == nil {
+	if s, err := car.openStream(ctx); err == nil {
 		c.attach(car, s)
 	}
 }

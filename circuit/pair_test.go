@@ -26,6 +26,8 @@ type side struct {
 	mu     sync.Mutex
 	open   map[*circuit.Circuit]bool
 	refuse error // what to answer instead of yes
+
+	refused []error // what CircuitRefused was told
 }
 
 // newSide returns a side of the node that e is.
@@ -44,6 +46,12 @@ func (s *side) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (circui
 		return circuit.Acceptance{}, &circuit.Refusal{Code: circuit.RefusedUnknownService, Reason: "only any"}
 	}
 	return circuit.Acceptance{PeerID: s.id, Seed: s.seed, Owner: s, Deliver: s.deliver}, nil
+}
+
+func (s *side) CircuitRefused(_ circuit.OpenRequest, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = append(s.refused, err)
 }
 
 func (s *side) deliver(ctx context.Context, c *circuit.Circuit) error {

@@ -324,6 +324,7 @@ func (c *Circuit) settleRelease(s *state, todo *after) {
 		todo.freeOut += s.outBooked
 		s.outBooked = 0
 		if s.at != nil {
+			s.at.decided() // a side may end its direction without an answer
 			s.at.over, s.at.clean = true, true
 			todo.gone, s.at = s.at, nil
 		}

@@ -113,9 +113,16 @@ func TestOpeningOnALinkThatEndsIsAnswered(t *testing.T) {
 			t.Errorf("opening on a lost stream: %v, want a LostError", err)
 		}
 		car := c.link.carrier()
-		opening.attach(car, car.conn.(*fakeConn).stream())
+		s, err := car.openStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		opening.attach(car, s)
 		if opening.State().Attached {
 			t.Error("it is attached after its end")
+		}
+		if n := len(car.turns); n != 0 {
+			t.Errorf("it keeps %d turns", n)
 		}
 		opening.Close()
 	})

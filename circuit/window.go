@@ -56,7 +56,7 @@ func (c *Circuit) settleWindow(s *state, todo *after) {
 	case w.Upto > w.Next && most > 0: // it may go on, and has more: once for each want
 		w.Upto = w.Next
 		// Less than a quarter would not be told, and so never be given back.
-		s.inBooked += int(c.link.cfg.Ledger.Take(limit.Inbox, c.link.node, int64(min(most, s.inBooked/4)), int64(most)))
+		s.inBooked += int(c.link.cfg.Ledger.Take(limit.Inbox, c.link.account, int64(min(most, s.inBooked/4)), int64(most)))
 	}
 }
 

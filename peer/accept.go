@@ -38,8 +38,22 @@ func (n acceptor) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (cir
 	if err != nil {
 		return circuit.Acceptance{}, err
 	}
-	l := &link{Link: req.Link} // to know where requests of the circuit come from
-	return circuit.Acceptance{PeerID: p.id, Seed: p.seed, Owner: owner{p, l}, Deliver: p.deliver}, nil
+	acc := circuit.Acceptance{PeerID: p.id, Seed: p.seed, Deliver: p.deliver}
+	o := owner{p, &link{Link: req.Link}} // the link is to know where requests of the circuit come from
+	if acc.Owner = o; p == n.service && !r.self {
+		acc.Owner = visitor{o}
+	}
+	return acc, nil
+}
+
+// CircuitRefused writes down what AcceptCircuit has not seen.
+func (n acceptor) CircuitRefused(req circuit.OpenRequest, err error) {
+	if _, ok := errors.AsType[*circuit.Refusal](err); !ok || n.ctx.Err() != nil {
+		return // the opener has given up, or this node goes
+	}
+	d := decisionOf(n.request(req.Link, ActionOpen, req.ToService), "open", err)
+	d.circuit = req.CircuitID.String()
+	n.audit.record(d)
 }
 
 // takerOf returns the peer that takes a circuit, or a refusal.
@@ -49,7 +63,7 @@ func (n *Node) takerOf(r *Request, req circuit.OpenRequest) (*LocalPeer, error) 
 	}
 	r.Circuits = req.Circuits
 	if req.ToService == nodeService {
-		r.Action, r.Service, r.Circuits = ActionConnect, "", 0
+		r.Action, r.Service, r.Circuits, r.ask = ActionConnect, "", 0, true
 	}
 	if err := n.authorize(r); err != nil {
 		return nil, refuseAs(err)
@@ -83,7 +97,7 @@ func (n *Node) checkName(service string) error {
 // startFor starts a peer for another node, if that is allowed; the error is a
 // refusal. The peer belongs to this node and lives on when the asker leaves.
 func (n *Node) startFor(r Request, start func(starter) (*LocalPeer, error)) (*LocalPeer, error) {
-	r.Action, r.Circuits = ActionStart, 0
+	r.Action, r.Circuits, r.ask = ActionStart, 0, false
 	p, err := n.startAllowed(&r, start)
 	d := decisionOf(r, "start", err)
 	if p != nil {
@@ -93,18 +107,20 @@ func (n *Node) startFor(r Request, start func(starter) (*LocalPeer, error)) (*Lo
 	return p, err
 }
 
-// startAllowed counts under the key that was proved: an older one must not be
-// used twice.
 func (n *Node) startAllowed(r *Request, start func(starter) (*LocalPeer, error)) (*LocalPeer, error) {
 	if !r.self {
-		if err := n.ledger.Allow(limit.Starts, r.Key); err != nil {
+		if err := n.ledger.Allow(limit.Starts, r.account); err != nil {
 			return nil, refuseAs(err)
 		}
 	}
 	if err := n.authorize(r); err != nil {
 		return nil, refuseAs(err)
 	}
-	p, err := start(starter{node: n, ctx: n.ctx, service: r.Service, by: r.Key, counted: !r.self})
+	s := starter{node: n, ctx: n.ctx, service: r.Service, by: r.Key}
+	if !r.self {
+		s.account = r.account
+	}
+	p, err := start(s)
 	if err == nil {
 		return p, nil
 	}

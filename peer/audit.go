@@ -123,8 +123,8 @@ func newAuditor(log *slog.Logger) *auditor {
 	return &auditor{log: log, kinds: make(map[decision]*list.Element), nodes: make(map[identity.NodeID]int), froms: make(map[netip.Prefix]int)}
 }
 
-// record logs a decision, or counts it: refusals like one within a minute
-// before.
+// record logs a decision, or counts it: a refusal, or a list, which changes
+// nothing, like one within a minute before.
 func (a *auditor) record(d decision) {
 	if a == nil {
 		return
@@ -132,7 +132,7 @@ func (a *auditor) record(d decision) {
 	now := time.Now()
 	a.mu.Lock()
 	rows := a.expiredLocked(now.Add(-auditEvery))
-	if d.allowed || a.firstLocked(&d, now) {
+	if d.allowed && d.action != ActionList.String() || a.firstLocked(&d, now) {
 		rows = append(rows, auditRow{decision: d, at: now})
 	}
 	a.mu.Unlock()
@@ -144,7 +144,7 @@ func (a *auditor) record(d decision) {
 func (a *auditor) firstLocked(d *decision, now time.Time) bool {
 	kind := d.kind()
 	if _, ok := a.kinds[kind]; !ok && a.nodes[d.node] >= maxNodeKinds {
-		*d = decision{action: d.action, node: d.node, key: d.key, reason: severalReasons}
+		*d = decision{action: d.action, node: d.node, key: d.key, allowed: d.allowed, reason: severalReasons}
 		kind = *d
 	}
 	if from := kind.source(); from.IsValid() && a.kinds[kind] == nil && a.froms[from] >= maxFromKinds {

@@ -28,7 +28,7 @@ func (n *Node) Limits() []limit.Use {
 			links.Used++
 		default:
 			waiting.Used++
-			id := l.RemoteNodeID()
+			id := l.Account()
 			if away[id]++; away[id] > waiting.TopUsed {
 				waiting.Top, waiting.TopUsed = id, away[id]
 			}

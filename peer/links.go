@@ -113,19 +113,19 @@ func (n *Node) place(conn transport.Conn, addr string) (l *link, gone []*link, e
 	return l, gone, nil
 }
 
-// maxAway is how many processes with one key may be away at a time with
+// maxAway is how many processes of one node may be away at a time with
 // circuits that wait for them. A machine that crashes and comes back at another
 // address each time leaves one behind each time.
 const maxAway = 64
 
 var errTooManyAway = fmt.Errorf("peer: more than %d processes with its key are away", maxAway)
 
-// limitAway gives up the processes with the key of l that are away and whose
+// limitAway gives up the processes of the node of l that are away and whose
 // last connection is the oldest, as far as there are too many.
 func (n *Node) limitAway(l *link) {
 	var away []*link
 	for _, m := range n.links.all() {
-		if m != l && !m.self && m.RemoteNodeID() == l.RemoteNodeID() && !m.Attached() && m.Context().Err() == nil {
+		if m != l && !m.self && m.Account() == l.Account() && !m.Attached() && m.Context().Err() == nil {
 			away = append(away, m)
 		}
 	}

@@ -22,7 +22,7 @@ type LocalPeer struct {
 	seed, id  circuit.ID // the ID is the seed's, at the node
 	service   string
 	startedBy identity.NodeID // zero: this node itself
-	counted   bool            // in the ledger, under startedBy, until the service has returned
+	account   identity.NodeID // under which it is in the ledger until the service has returned; zero: it is not
 	started   time.Time
 
 	life        context.Context // what the peer was started with
@@ -35,8 +35,9 @@ type LocalPeer struct {
 	mu       sync.Mutex  // guards what follows, and is never held across a wait
 	unwatch  func() bool // undoes watch
 	circuits map[*circuit.Circuit]*link
-	cause    error // why the peer has ended, nil before; ErrPeerClosed if all is well
-	err      error // set before done is closed
+	visits   map[identity.NodeID]int // of nodeService: circuits that others have opened, by account
+	cause    error                   // why the peer has ended, nil before; ErrPeerClosed if all is well
+	err      error                   // set before done is closed
 }
 
 // run is the peer's goroutine. It belongs to the node, which waits for done

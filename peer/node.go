@@ -130,6 +130,9 @@ func (n *Node) wire() quic.Config {
 		PreSharedKeys: n.cfg.PreSharedKeys,
 		Rotation:      n.cfg.Rotation,
 		Authorize:     n.mayConnect,
+		Refused: func(key identity.NodeID, addr net.Addr, why string) {
+			n.audit.record(decision{action: ActionConnect.String(), node: key, key: key, from: addrPort(addr), reason: clip(why)})
+		},
 	}
 	if n.cfg.Revoked != nil {
 		cfg.Revoked = func(key ed25519.PublicKey) error {

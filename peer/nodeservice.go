@@ -5,8 +5,10 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"time"
 
 	"ckt.local/circuit"
+	"ckt.local/transport/limit"
 )
 
 // nodeService is the service that every node runs one peer of. Others open
@@ -78,6 +80,10 @@ func (n *Node) serveRequests(ctx context.Context, p *LocalPeer, c *circuit.Circu
 // serveRequest answers f. Its error is that of sending the answer.
 func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f *circuit.Fragment) error {
 	r := n.request(l.Link, ActionConnect, "")
+	r.ask = true
+	if err := n.pace(ctx, r); err != nil {
+		return c.Send(ctx, answerTo(f, refusal(err)))
+	}
 	reply := &circuit.Fragment{FragOp: f.FragOp, FragPart: f.FragPart}
 	var err error
 	switch f.FragOp {
@@ -102,10 +108,37 @@ func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f 
 		err = refuse(circuit.RefusedBadRequest, "unknown operation %d", f.FragOp)
 	}
 	if err != nil {
-		reply = refusal(err)
-		reply.FragPart = f.FragPart
+		reply = answerTo(f, refusal(err))
 	}
 	return c.Send(ctx, reply)
+}
+
+// answerTo makes a refusal the answer to f.
+func answerTo(f, no *circuit.Fragment) *circuit.Fragment {
+	no.FragPart = f.FragPart
+	return no
+}
+
+// pace counts a request as an opening, for it costs as much: who asks too often
+// waits, and the next requests of its circuit with it.
+func (n *Node) pace(ctx context.Context, r Request) error {
+	if r.self {
+		return nil
+	}
+	wait, err := n.ledger.Pace(limit.Opens, r.account)
+	if err != nil {
+		n.audit.record(decisionOf(r, "connect", err))
+		return refuseAs(err)
+	}
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
 }
 
 // recheck asks the policy about a request that needs no more than to be
@@ -178,7 +211,7 @@ func (n *Node) stoppable(r *Request, peerID string) (*LocalPeer, error) {
 		return p, nil
 	}
 	open := *r
-	open.Action, open.Service = ActionOpen, p.service
+	open.Action, open.Service, open.ask = ActionOpen, p.service, false
 	if n.authorize(&open) != nil {
 		return nil, refuse(circuit.RefusedUnknownPeer, "")
 	}

@@ -43,9 +43,11 @@ type Request struct {
 	// this one included.
 	Circuits int
 
-	old  identity.NodeID // the key whose place Key takes just now; zero: none
-	self bool            // this node asks itself
-	log  *slog.Logger    // of the node that asks the policy, for a policy of this package
+	old     identity.NodeID // the key whose place Key takes just now; zero: none
+	account identity.NodeID // under which is counted what it uses: circuit.Link.Account
+	ask     bool            // the node itself is asked something, which counts against the rate of a line
+	self    bool            // this node asks itself
+	log     *slog.Logger    // of the node that asks the policy, for a policy of this package
 }
 
 // is tells whether the node that asks is the one with that key, or stands in
@@ -142,7 +144,7 @@ func AllowFile(path string) Policy {
 		}
 		return f.Check(identity.Access{
 			ID: r.Node, From: r.From.Addr().Unmap(), Service: service,
-			Start: r.Action == ActionStart, Circuits: r.Circuits,
+			Start: r.Action == ActionStart, Ask: r.ask, Circuits: r.Circuits,
 		}, time.Now())
 	}
 }
@@ -173,7 +175,7 @@ func (n *Node) request(l *circuit.Link, a Action, service string) Request {
 	info := l.Info()
 	r := Request{
 		Node: l.RemoteNodeID(), Key: l.RemoteNodeID(), From: addrPort(info.RemoteAddr), Action: a, Service: service,
-		self: l.RemoteNodeID() == n.ID() && info.BootNonce == n.nonce,
+		account: l.Account(), self: l.RemoteNodeID() == n.ID() && info.BootNonce == n.nonce,
 	}
 	r.old = oldKey(info)
 	return r

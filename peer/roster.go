@@ -60,7 +60,7 @@ type starter struct {
 	ctx     context.Context // the peer's life
 	service string
 	by      identity.NodeID // zero: this node
-	counted bool            // against the limits on what others start
+	account identity.NodeID // under which it counts as what others have started; zero: it does not
 }
 
 // start starts a peer of a registered service.
@@ -75,15 +75,15 @@ func (r *roster) startLocked(s starter) (*LocalPeer, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %.80q", ErrUnknownService, s.service)
 	}
-	if !s.counted {
+	if s.account.IsZero() {
 		return r.launch(s, f)
 	}
-	if _, err := s.node.ledger.Acquire(limit.Peers, s.by, 1); err != nil {
+	if _, err := s.node.ledger.Acquire(limit.Peers, s.account, 1); err != nil {
 		return nil, err
 	}
 	p, err := r.launch(s, f)
 	if err != nil {
-		s.node.ledger.Release(limit.Peers, s.by, 1)
+		s.node.ledger.Release(limit.Peers, s.account, 1)
 	}
 	return p, err
 }
@@ -95,7 +95,7 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 	}
 	seed := circuit.NewID()
 	p := &LocalPeer{
-		node: s.node, seed: seed, id: seed.Peer(s.node.ID()), service: s.service, startedBy: s.by, counted: s.counted, started: time.Now(),
+		node: s.node, seed: seed, id: seed.Peer(s.node.ID()), service: s.service, startedBy: s.by, account: s.account, started: time.Now(),
 		newCircuits: make(chan *circuit.Circuit, newCircuitQueue),
 		done:        make(chan struct{}),
 		circuits:    make(map[*circuit.Circuit]*link),
@@ -175,8 +175,8 @@ func (r *roster) returned(p *LocalPeer) {
 	r.mu.Lock()
 	delete(r.alive, p)
 	r.mu.Unlock()
-	if p.counted {
-		p.node.ledger.Release(limit.Peers, p.startedBy, 1)
+	if !p.account.IsZero() {
+		p.node.ledger.Release(limit.Peers, p.account, 1)
 	}
 }
 

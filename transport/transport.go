@@ -91,6 +91,16 @@ type ConnInfo struct {
 	Opened     time.Time // when hello was complete
 }
 
+// Account is the key under which is counted what the other side uses: the older
+// one of two, also when the statement is over by now. A key that signs
+// statements for many new ones has no more for all of them than for itself.
+func (i ConnInfo) Account() ed25519.PublicKey {
+	if i.OldKey != nil {
+		return i.OldKey
+	}
+	return i.RemoteKey
+}
+
 // A Stream is one ordered, reliable byte channel in each direction. One
 // goroutine may read while another writes; two may not do the same at once.
 // Reset and the deadlines may be used from any goroutine.

@@ -26,7 +26,7 @@ type AuthorizedFile struct {
 	// rates are the buckets of the lines of the last load, by their text: a
 	// line that stays has used up what it has, whatever happens to others.
 	// They belong to the goroutine that loads.
-	rates map[string]*bucket
+	rates map[string]*buckets
 }
 
 // rules are the lines of each key. A loaded map is not changed.
@@ -35,7 +35,7 @@ type rules map[NodeID][]rule
 type rule struct {
 	Entry
 	from []pattern
-	rate *bucket // nil: the line says nothing about it
+	rate *buckets // nil: the line says nothing about it
 }
 
 // OpenAuthorizedFile reads the file at path. A missing file is not an error:
@@ -67,12 +67,14 @@ type Access struct {
 	From     netip.Addr // zero: not known, and then no line that says from allows it
 	Service  string     // to be used; empty: only to connect
 	Start    bool       // a peer of the service is to be started
+	Ask      bool       // the node itself is to be asked something
 	Circuits int        // how many the node has open, the one that is asked for included; 0: none is asked for
 }
 
 // Check returns nil if the access is allowed at time now. A key with several
 // lines is allowed what any one of them allows. An opening or a start that is
-// allowed counts against the rate of the line that allows it.
+// allowed counts against the rate of the line that allows it; a question to the
+// node itself counts against eight times that rate.
 //
 // Any other result is a [DeniedError]. It wraps a [QuotaError] if only a bound
 // of a line stood in the way. A file that others may write to, or that belongs
@@ -132,14 +134,33 @@ func (r *rule) take(a Access, now time.Time) *QuotaError {
 	if r.MaxCircuits > 0 && a.Circuits > r.MaxCircuits {
 		return &QuotaError{What: "circuits of one node", Limit: int64(r.MaxCircuits)}
 	}
-	if r.rate == nil || a.Circuits <= 0 && !a.Start || r.rate.take(r.Rate, now) {
+	if r.rate == nil {
 		return nil
 	}
-	what := "openings per second of one node"
-	if a.Start {
-		what = "starts per second of one node"
+	b, most, what := &r.rate.uses, r.Rate, "openings"
+	switch {
+	case a.Ask:
+		b, most, what = &r.rate.asks, asksForUse*r.Rate, "requests"
+	case a.Start:
+		what = "starts"
+	case a.Circuits <= 0:
+		return nil
 	}
-	return &QuotaError{What: what, Limit: int64(r.Rate)}
+	if b.take(most, now) {
+		return nil
+	}
+	return &QuotaError{What: what + " per second of one node", Limit: int64(most)}
+}
+
+// asksForUse is how often a node may ask for something for each opening or start
+// that it may ask for: whoever is to be let start one peer in a second connects
+// and learns this node's address first.
+const asksForUse = 8
+
+// The buckets of a line.
+type buckets struct {
+	uses bucket // openings and starts
+	asks bucket // of the node itself
 }
 
 // A bucket holds what is left of a rate: it fills evenly, up to a second's
@@ -181,7 +202,7 @@ func (f *AuthorizedFile) parse(data []byte) (rules, error) {
 	if err != nil {
 		return nil, atPath(f.file.Path, err)
 	}
-	all, rates := make(rules, len(entries)), make(map[string]*bucket)
+	all, rates := make(rules, len(entries)), make(map[string]*buckets)
 	for _, e := range entries {
 		from, err := parsePatterns(e.From)
 		if err != nil {
@@ -190,7 +211,7 @@ func (f *AuthorizedFile) parse(data []byte) (rules, error) {
 		r := rule{Entry: e, from: from}
 		if e.Rate > 0 {
 			text := e.String()
-			r.rate = cmp.Or(rates[text], f.rates[text], &bucket{})
+			r.rate = cmp.Or(rates[text], f.rates[text], &buckets{})
 			rates[text] = r.rate
 		}
 		all[e.ID] = append(all[e.ID], r)

@@ -64,10 +64,10 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 	if err != nil {
 		return err
 	}
-	if !e.enterKey(c.node.key) {
+	if !e.enterKey(c.account) {
 		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key at once", key: c.node.key}
 	}
-	defer e.leaveKey(c.node.key)
+	defer e.leaveKey(c.account)
 	return e.receive(ctx, c)
 }
 
@@ -171,7 +171,7 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 
 // answer says whether a good hello is welcome; if so, c has its place.
 func (e *Endpoint) answer(c *conn, h hello) (welcome, error) {
-	if err := e.cfg.Ledger.Allow(limit.Hellos, c.node.key); err != nil {
+	if err := e.cfg.Ledger.Allow(limit.Hellos, c.account); err != nil {
 		return welcome{}, limited(err)
 	}
 	p, err := newProver(c.qc.ConnectionState().TLS, e.cfg.PreSharedKeys)
@@ -245,7 +245,7 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 		s.booking.leave()
 		right = always
 	}
-	if err := c.booking.enter(c.node.key, right); err != nil {
+	if err := c.booking.enter(c.account, right); err != nil {
 		e.table.forget(c)
 		e.mu.Unlock()
 		return limited(err)

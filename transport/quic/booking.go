@@ -30,7 +30,7 @@ type booking struct {
 	placed bool  // counted as a connection
 	ended  bool  // nothing is to be booked any more
 	grown  int64 // bytes
-	held   int64 // of streams that are complete and were not read
+	held   int64 // of streams that are complete and were not read, or not accepted
 	extra  int64 // booked because of held
 }
 

@@ -10,6 +10,7 @@ import (
 	quicgo "github.com/quic-go/quic-go"
 
 	"ckt.local/transport"
+	"ckt.local/transport/identity"
 )
 
 var _ transport.Conn = (*conn)(nil)
@@ -28,6 +29,7 @@ type conn struct {
 	dialed  bool // by this side
 	node    node // the nonce is known after hello
 	who     peerKeys
+	account identity.NodeID // under which the ledger counts it
 	booking *booking
 
 	// Written before the conn is open, by the goroutine that says hello, and
@@ -47,7 +49,7 @@ type conn struct {
 }
 
 func (e *Endpoint) newConn(qc *quicgo.Conn, who peerKeys) *conn {
-	c := &conn{ep: e, qc: qc, node: node{key: who.id()}, who: who, booking: bookingOf(qc)}
+	c := &conn{ep: e, qc: qc, node: node{key: who.id()}, who: who, account: who.account(), booking: bookingOf(qc)}
 	c.arrived.ready = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c
@@ -87,7 +89,7 @@ func (c *conn) end(cause error, code transport.Code, reason string) {
 
 // flooded ends a connection that has made this side keep more than it may.
 func (c *conn) flooded(err error) {
-	const reason = "too much is unread on streams that were reset"
+	const reason = "too much is unread on streams that were reset or not accepted"
 	c.ep.note(c.qc.RemoteAddr(), &refusalError{code: transport.CodeLimit, reason: reason, key: c.node.key, why: err})
 	c.end(fmt.Errorf("%w: %w", transport.ErrLost, err), transport.CodeLimit, reason)
 }

@@ -53,6 +53,14 @@ func identify(cs tls.ConnectionState) (peerKeys, error) {
 
 func (p peerKeys) id() identity.NodeID { return identity.NodeIDOf(p.key) }
 
+// account is [transport.ConnInfo.Account].
+func (p peerKeys) account() identity.NodeID {
+	if p.instead != nil {
+		return p.instead.Old
+	}
+	return p.id()
+}
+
 // old is the key that p.key stands in for now; nil: none.
 func (p peerKeys) old() ed25519.PublicKey {
 	if p.instead == nil || !time.Now().Before(p.instead.Until) {

@@ -102,4 +102,22 @@ func (e *Endpoint) note(addr net.Addr, err error) {
 		attrs = append(attrs, slog.String("err", r.why.Error()))
 	}
 	e.cfg.Logger.LogAttrs(context.Background(), level, "inbound connection refused", attrs...)
+	e.report(addr, r)
+}
+
+// report tells whoever keeps a log of decisions of those that are the
+// endpoint's own.
+func (e *Endpoint) report(addr net.Addr, r *refusalError) {
+	switch r.code {
+	case transport.CodeRefused, transport.CodeDuplicate, transport.CodeClosed:
+		return
+	}
+	if e.cfg.Refused == nil {
+		return
+	}
+	why := r.Error()
+	if r.why != nil {
+		why += ": " + r.why.Error()
+	}
+	e.cfg.Refused(r.key, addr, why)
 }
