@@ -3,6 +3,7 @@ package circuit
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
@@ -158,9 +159,25 @@ func (e *RefusedError) Unwrap() error {
 // [transport.LimitError], else err.
 func RefuseLimit(err error) error {
 	if e, ok := errors.AsType[*transport.LimitError](err); ok {
-		return &Refusal{Code: RefusedLimit, Reason: fmt.Sprintf("the limit is %d %s", e.Limit, e.What), Limit: e}
+		return &Refusal{Code: RefusedLimit, Reason: fmt.Sprintf("the limit is %d %s: %s", e.Limit, e.What, remedy(e.What)), Limit: e}
 	}
 	return err
+}
+
+// remedy says what can be done about a limit that is reached, at the side that
+// is refused.
+func remedy(what string) string {
+	switch {
+	case strings.Contains(what, "per second"):
+		return "ask less often, or have the limit raised there"
+	case strings.Contains(what, "started peers"):
+		return "stop some that are running, or have the limit raised there"
+	case strings.Contains(what, "circuits"):
+		return "close some, or have the limit raised there"
+	case strings.Contains(what, "bytes"):
+		return "use a shorter one, or have the limit raised there"
+	}
+	return "use less, or have the limit raised there"
 }
 
 // wire is the refusal as it travels.

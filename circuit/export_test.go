@@ -43,3 +43,11 @@ func Apart(cfg Config) Config {
 	}
 	return cfg
 }
+
+// Turns is how many streams of this side wait for their answer.
+func (l *Link) Turns() int {
+	if car := l.carrier(); car != nil {
+		return len(car.turns)
+	}
+	return 0
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,23 @@ type side struct {
 	refuse error // what to answer instead of yes
 
 	refused []error // what CircuitRefused was told
+
+	asked atomic.Int64  // openings that AcceptCircuit is asked about just now
+	held  chan struct{} // AcceptCircuit waits until it is closed; nil: it does not
+}
+
+// hold keeps openings waiting until release.
+func (s *side) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = make(chan struct{})
+}
+
+func (s *side) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.held)
+	s.held = nil
 }
 
 // newSide returns a side of the node that e is.
@@ -36,7 +54,19 @@ func newSide(e transport.Endpoint) *side {
 	return &side{seed: seed, id: seed.Peer(identity.NodeIDOf(e.Key())), news: make(chan *circuit.Circuit, 32), open: map[*circuit.Circuit]bool{}}
 }
 
-func (s *side) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (circuit.Acceptance, error) {
+func (s *side) AcceptCircuit(ctx context.Context, req circuit.OpenRequest) (circuit.Acceptance, error) {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held != nil {
+		s.asked.Add(1)
+		defer s.asked.Add(-1)
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return circuit.Acceptance{}, &circuit.Refusal{Code: circuit.RefusedBusy}
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

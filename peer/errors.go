@@ -110,6 +110,9 @@ func (e *reasoned) Unwrap() []error { return []error{e.Refusal, e.why} }
 // whyNot is the text of a refusal for this node's own eyes.
 func whyNot(err error) string {
 	if e, ok := errors.AsType[*reasoned](err); ok {
+		if d, ok := errors.AsType[*identity.DeniedError](e.why); ok {
+			return d.Reason // who and what, the record says
+		}
 		return e.why.Error()
 	}
 	if e, ok := errors.AsType[*circuit.Refusal](err); ok {
@@ -120,24 +123,8 @@ func whyNot(err error) string {
 
 // refuseLimit is this node's no to a request that is over a limit of it.
 func refuseLimit(err *transport.LimitError) error {
-	reason := fmt.Sprintf("the limit is %d %s: %s", err.Limit, err.What, remedy(err.What))
-	return &reasoned{&circuit.Refusal{Code: circuit.RefusedLimit, Reason: reason, Limit: err}, err}
-}
-
-// remedy says what can be done about a limit that is reached, at the side that
-// is refused.
-func remedy(what string) string {
-	switch {
-	case strings.Contains(what, "per second"):
-		return "ask less often, or have the limit raised there"
-	case strings.Contains(what, "started peers"):
-		return "stop some that are running, or have the limit raised there"
-	case strings.Contains(what, "circuits"):
-		return "close some, or have the limit raised there"
-	case strings.Contains(what, "bytes"):
-		return "use a shorter one, or have the limit raised there"
-	}
-	return "use less, or have the limit raised there"
+	told, _ := errors.AsType[*circuit.Refusal](circuit.RefuseLimit(err))
+	return &reasoned{told, err}
 }
 
 // limitOf returns the limit that an error speaks of as one of this side; nil:
