@@ -109,10 +109,10 @@ func (e *reasoned) Unwrap() []error { return []error{e.Refusal, e.why} }
 
 // whyNot is the text of a refusal for this node's own eyes.
 func whyNot(err error) string {
+	if d, ok := errors.AsType[*identity.DeniedError](err); ok {
+		return d.Reason // who and what, the record says
+	}
 	if e, ok := errors.AsType[*reasoned](err); ok {
-		if d, ok := errors.AsType[*identity.DeniedError](e.why); ok {
-			return d.Reason // who and what, the record says
-		}
 		return e.why.Error()
 	}
 	if e, ok := errors.AsType[*circuit.Refusal](err); ok {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"sync"
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
@@ -42,8 +40,6 @@ func (n *Node) dialBare(ctx context.Context, addr string) (*link, error) {
 
 // dialAny takes any key that the policy allows.
 func (n *Node) dialAny(ctx context.Context, addr string) (*link, error) {
-	n.bare.add(addr, 1)
-	defer n.bare.add(addr, -1)
 	return n.dialKey(ctx, addr, identity.NodeID{})
 }
 
@@ -202,36 +198,4 @@ func judged(err error) (id identity.NodeID, ok bool) {
 		return id, e.Code == transport.CodePSK || e.Code == transport.CodeRefused
 	}
 	return id, false
-}
-
-// bareDials are the addresses that are being dialled without a key. The
-// endpoint asks the same question about a key that it finds there and about
-// one that comes by itself; this tells which it is, for the audit log.
-type bareDials struct {
-	mu sync.Mutex
-	n  map[netip.AddrPort]int // a name counts as the zero address
-}
-
-func (b *bareDials) add(addr string, n int) {
-	at := bareAddr(addr)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.n == nil {
-		b.n = make(map[netip.AddrPort]int)
-	}
-	if b.n[at] += n; b.n[at] == 0 {
-		delete(b.n, at)
-	}
-}
-
-// has tells whether addr is being dialled, or a name that may lead there.
-func (b *bareDials) has(addr netip.AddrPort) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.n[addr] > 0 || b.n[netip.AddrPort{}] > 0
-}
-
-func bareAddr(addr string) netip.AddrPort {
-	at, _ := netip.ParseAddrPort(addr) // a name is zero
-	return at
 }

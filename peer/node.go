@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,7 +42,6 @@ type Node struct {
 
 	ledger  *limit.Ledger
 	audit   *auditor // nil: none
-	bare    bareDials
 	hub     *circuit.Hub
 	links   links
 	roster  roster
@@ -130,34 +130,39 @@ func (n *Node) wire() quic.Config {
 		PreSharedKeys: n.cfg.PreSharedKeys,
 		Rotation:      n.cfg.Rotation,
 		Authorize:     n.mayConnect,
-		Refused: func(key identity.NodeID, addr net.Addr, why string) {
-			n.audit.record(decision{action: ActionConnect.String(), node: key, key: key, from: addrPort(addr), reason: clip(why)})
-		},
+		Refused:       n.connRefused,
 	}
 	if n.cfg.Revoked != nil {
 		cfg.Revoked = func(key ed25519.PublicKey) error {
 			id := identity.NodeIDOf(key)
-			err := n.revoked(id)
-			if err != nil {
+			if err := n.revoked(id); err != nil {
 				n.audit.record(decisionOf(Request{Node: id, Key: id}, "revoked", err))
+				return recorded{err}
 			}
-			return err
+			return nil
 		}
 	}
 	return cfg
 }
 
 // mayConnect decides about a key that wants to connect, or that was found at an
-// address which was dialled without one. An inbound connection that is allowed
-// is recorded once it is there; a dial has its own record.
+// address which was dialled without one. It writes nothing down: another key in
+// whose place this one stands may be let in, or a dial has a record of its own.
 func (n *Node) mayConnect(key ed25519.PublicKey, addr net.Addr) error {
 	id := identity.NodeIDOf(key)
-	r := Request{Node: id, Key: id, From: addrPort(addr), Action: ActionConnect}
-	err := n.authorize(&r)
-	if err != nil && !n.bare.has(r.From) {
-		n.audit.record(decisionOf(r, "connect", err))
+	return n.authorize(&Request{Node: id, Key: id, From: addrPort(addr), Action: ActionConnect})
+}
+
+// recorded is a refusal that is in the audit log.
+type recorded struct{ error }
+
+func (r recorded) Unwrap() error { return r.error }
+
+// connRefused writes down that somebody was not let in, or has been thrown out.
+func (n *Node) connRefused(key identity.NodeID, addr net.Addr, why error) {
+	if _, done := errors.AsType[recorded](why); !done {
+		n.audit.record(decisionOf(Request{Node: key, Key: key, From: addrPort(addr)}, ActionConnect.String(), why))
 	}
-	return err
 }
 
 // NewServer is [NewNode]: a server is a node that others dial.

@@ -82,6 +82,7 @@ func (e *Endpoint) admit(ctx context.Context, qc *quicgo.Conn) (*conn, error) {
 		return e.newConn(qc, who), nil
 	}
 	no := &refusalError{code: transport.CodeRefused, reason: "this key is not authorised", key: who.id(), why: err}
+	e.report(qc.RemoteAddr(), no)
 	if e.enter(&e.strangers, maxStrangers) {
 		defer e.leave(&e.strangers)
 		e.refuseStranger(ctx, qc, no)
@@ -101,6 +102,7 @@ func (e *Endpoint) refuseStranger(ctx context.Context, qc *quicgo.Conn, no *refu
 // refuse says no on the hello stream, and returns once the dialler has hung
 // up, or has had its time, or does anything else.
 func (e *Endpoint) refuse(ctx context.Context, qc *quicgo.Conn, qs *quicgo.Stream, no *refusalError) {
+	e.report(qc.RemoteAddr(), no)
 	r := refusal{Code: uint64(no.code), Reason: no.reason}
 	if no.code == transport.CodeDuplicate {
 		r.BootNonce, r.Holds, r.Yours = e.self.nonce, no.holds, no.yours

@@ -105,11 +105,12 @@ type Config struct {
 	// no key is revoked.
 	Revoked func(key ed25519.PublicKey) error
 
-	// Refused is told of inbound connections that the endpoint refuses, or
-	// ends, of its own accord: for a limit, a pre-shared key, a broken hello.
+	// Refused is told of inbound connections that the endpoint refuses: because
+	// Authorize or Revoked says no, with that error, or for a limit, a
+	// pre-shared key, a broken hello; and of those that it ends for a limit.
 	// key is zero as long as it is not proved. It must not block. Default:
 	// nobody is told.
-	Refused func(key identity.NodeID, addr net.Addr, why string)
+	Refused func(key identity.NodeID, addr net.Addr, why error)
 
 	// Resolve turns what Dial was given into an address. The default asks the
 	// system's resolver and prefers IPv4, as [net.ResolveUDPAddr] does.

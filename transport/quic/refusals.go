@@ -3,6 +3,7 @@ package quic
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -21,6 +22,7 @@ type refusalError struct {
 	yours  uint64                //
 	limit  *transport.LimitError // with CodeLimit, if it is one of those with a name
 	why    error                 // for this side only: it may name files and other keys
+	told   bool                  // report has been called
 }
 
 func (r *refusalError) Error() string { return r.code.String() + ": " + r.reason }
@@ -105,19 +107,19 @@ func (e *Endpoint) note(addr net.Addr, err error) {
 	e.report(addr, r)
 }
 
-// report tells whoever keeps a log of decisions of those that are the
-// endpoint's own.
+// report tells whoever keeps a log of decisions, once, and before the other side
+// hears of it.
 func (e *Endpoint) report(addr net.Addr, r *refusalError) {
-	switch r.code {
-	case transport.CodeRefused, transport.CodeDuplicate, transport.CodeClosed:
+	if r.told || r.code == transport.CodeDuplicate || r.code == transport.CodeClosed || e.cfg.Refused == nil {
 		return
 	}
-	if e.cfg.Refused == nil {
-		return
-	}
-	why := r.Error()
-	if r.why != nil {
-		why += ": " + r.why.Error()
+	r.told = true
+	var why error = r
+	switch {
+	case r.why != nil && r.code == transport.CodeRefused:
+		why = r.why
+	case r.why != nil:
+		why = fmt.Errorf("%s: %w", r.Error(), r.why)
 	}
 	e.cfg.Refused(r.key, addr, why)
 }

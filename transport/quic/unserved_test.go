@@ -102,10 +102,10 @@ func TestRefusedIsTold(t *testing.T) {
 	e := endpointWith(t, Config{
 		Ledger:        bounded(limit.Transport{ConnsPerNode: 1}),
 		PreSharedKeys: [][]byte{[]byte("a key of enough bytes, that is 32")},
-		Refused: func(key identity.NodeID, _ net.Addr, why string) {
+		Refused: func(key identity.NodeID, _ net.Addr, why error) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, refusal{key, why})
+			told = append(told, refusal{key, why.Error()})
 		},
 	})
 	key := newKey(t)
