@@ -121,12 +121,14 @@ func TestSpoofedFirstPackets(t *testing.T) {
 			shaking.Store(max(shaking.Load(), int64(e.arrivals.unfinished())))
 		}
 	}()
-	// Somebody honest comes every two seconds.
+	// Somebody honest comes every two seconds. How long it takes depends on the
+	// CPU that the machine has beside the flood, and on what else it does: here
+	// it has to work, and TestSpoofedFirstPacketsSimulated wants 2 s at most.
 	var slowest time.Duration
 	dials := 0
 	for over := false; !over; dials++ {
 		began := time.Now()
-		a := endpoint(t)
+		a := endpointWith(t, Config{HandshakeTimeout: 20 * time.Second})
 		if _, err := dialTo(t, a, e); err != nil {
 			t.Errorf("Dial in the flood: %v", err)
 		}
@@ -141,9 +143,6 @@ func TestSpoofedFirstPackets(t *testing.T) {
 	t.Logf("%d packets, memory +%d KiB, %d dials, the slowest took %v", sent.Load(), most.Load()>>10, dials, slowest)
 	if most.Load() > 32<<20 {
 		t.Errorf("memory has grown by %d bytes, want at most 32 MiB", most.Load())
-	}
-	if slowest > 2*time.Second {
-		t.Errorf("an honest dial has taken %v, want at most 2s", slowest)
 	}
 	if n, above := int(shaking.Load()), e.cfg.limits.RetryAbove; n < above || n > above+2 {
 		t.Errorf("%d handshakes were unfinished, want %d: the others have to prove their address", n, above)

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
@@ -53,21 +52,26 @@ func TestLimitErrorAtTheDialler(t *testing.T) {
 		{"per second", limit.Transport{ConnsPerSecond: 1}, true, transport.LimitError{What: "connections per second of one node", Limit: 1, Remote: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := endpointWith(t, Config{Ledger: bounded(test.limit)})
-			key := newKey(t)
-			if _, err := dialTo(t, endpointWith(t, Config{Key: key}), e); err != nil {
-				t.Fatal(err)
-			}
-			if !test.same {
-				key = newKey(t)
-			}
-			late := endpointWith(t, Config{Key: key, HandshakeTimeout: 200 * time.Millisecond})
-			_, err := dialTo(t, late, e)
-			r, ok := errors.AsType[*transport.RemoteError](err)
-			l, typed := errors.AsType[*transport.LimitError](err)
-			if !ok || r.Code != transport.CodeLimit || !typed || *l != test.want {
-				t.Errorf("%v, want CodeLimit with %v", err, &test.want)
-			}
+			inNet(t, 10*time.Millisecond, func(t *testing.T, n *simnet.Network) {
+				e, key := endpointOn(t, n, 0, Config{Ledger: bounded(test.limit)}), newKey(t)
+				defer e.Close()
+				first := endpointOn(t, n, 1, Config{Key: key})
+				defer first.Close()
+				if _, err := dialTo(t, first, e); err != nil {
+					t.Fatal(err)
+				}
+				if !test.same {
+					key = newKey(t)
+				}
+				late := endpointOn(t, n, 2, Config{Key: key, HandshakeTimeout: 200 * time.Millisecond})
+				defer late.Close()
+				_, err := dialTo(t, late, e)
+				r, ok := errors.AsType[*transport.RemoteError](err)
+				l, typed := errors.AsType[*transport.LimitError](err)
+				if !ok || r.Code != transport.CodeLimit || !typed || *l != test.want {
+					t.Errorf("%v, want CodeLimit with %v", err, &test.want)
+				}
+			})
 		})
 	}
 }
@@ -208,11 +212,7 @@ func TestDialledConnsAreNeverRefused(t *testing.T) {
 }
 
 func TestWindowsGrowOutOfTheLedger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(40 * 365 * 24 * time.Hour) // see inBubble
-		n := simnet.New(1)
-		defer n.Close()
-		n.SetDefault(simnet.Link{Latency: 50 * time.Millisecond})
+	inNet(t, 50*time.Millisecond, func(t *testing.T, n *simnet.Network) {
 		const bound, amount = 8 << 20, 64 << 20
 		ledger := bounded(limit.Transport{ReceivePerNode: bound})
 		a, e := endpointOn(t, n, 1, Config{}), endpointOn(t, n, 2, Config{Ledger: ledger})
@@ -257,14 +257,17 @@ func TestWindowsGrowOutOfTheLedger(t *testing.T) {
 }
 
 // endpointOn makes an endpoint on a host of a simulated network, which lets
-// everybody in. The caller closes it.
+// everybody in, with a fresh key if cfg has none. The caller closes it.
 func endpointOn(t *testing.T, n *simnet.Network, host int, cfg Config) *Endpoint {
 	t.Helper()
 	pc, err := n.Host(netip.AddrFrom4([4]byte{10, 1, byte(host >> 8), byte(host)})).Listen(7000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Conn, cfg.Key = pc, newKey(t)
+	cfg.Conn = pc
+	if cfg.Key == nil {
+		cfg.Key = newKey(t)
+	}
 	cfg.Authorize = func(ed25519.PublicKey, net.Addr) error { return nil }
 	e, err := Listen(cfg)
 	if err != nil {

@@ -151,7 +151,9 @@ func TestLostAtTheDialler(t *testing.T) {
 		wa.mend()
 		began := time.Now()
 		ca2, cb2 := join(t, a, b)
-		if took := time.Since(began); took > 3*time.Second {
+		// Silence would take 10 s to end it; what two handshakes take is up to
+		// the machine.
+		if took := time.Since(began); took > 8*time.Second {
 			t.Errorf("it took %v to replace the Conn", took)
 		}
 		wantLost(t, cause(t, cb, 5))
@@ -207,7 +209,9 @@ func TestRestart(t *testing.T) {
 				if err := cause(t, cb, 20); !errors.Is(err, transport.ErrLost) || !errors.Is(err, transport.ErrReset) {
 					t.Errorf("%s writes: the old Conn ended with %v, want ErrLost and ErrReset", whoDials, err)
 				}
-				if took := time.Since(began); took > 2*time.Second {
+				// In silence it would take 10 s. TestResetByARestartedProcess
+				// wants one round trip, of a simulated path.
+				if took := time.Since(began); took > 8*time.Second {
 					t.Errorf("it took %v to notice the restart", took)
 				}
 				cb2, ca2 = join(t, b, a2)

@@ -7,12 +7,14 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
 
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
+	"ckt.local/transport/simnet"
 )
 
 // deafSocket sends and never hears: the sender of packets with a false address.
@@ -71,6 +73,19 @@ func endpointWith(t *testing.T, cfg Config) *Endpoint {
 	return e
 }
 
+// inNet runs a test in a bubble, with a simulated network whose paths have a
+// latency: how long something takes there is not up to the machine.
+func inNet(t *testing.T, latency time.Duration, test func(t *testing.T, n *simnet.Network)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(40 * 365 * 24 * time.Hour) // see inBubble
+		n := simnet.New(1)
+		defer n.Close()
+		n.SetDefault(simnet.Link{Latency: latency})
+		test(t, n)
+	})
+}
+
 func newKey(t *testing.T) *identity.Key {
 	t.Helper()
 	key, err := identity.Generate()
@@ -115,41 +130,52 @@ func TestHandshakeFlood(t *testing.T) {
 }
 
 func TestNobodyAccepts(t *testing.T) {
-	e := endpoint(t)
-	dial := func() (*Endpoint, error) {
-		a := endpoint(t)
-		_, err := a.Dial(t.Context(), e.Addr().String(), e.Key())
-		return a, err
-	}
-	var first *Endpoint
-	for i := range maxBacklog {
-		a, err := dial()
+	inNet(t, 10*time.Millisecond, func(t *testing.T, n *simnet.Network) {
+		e := endpointOn(t, n, 0, Config{})
+		defer e.Close()
+		hosts := 0
+		dial := func(cfg Config) (*Endpoint, error) {
+			hosts++
+			a := endpointOn(t, n, hosts, cfg)
+			_, err := a.Dial(t.Context(), e.Addr().String(), e.Key())
+			return a, err
+		}
+		first, err := dial(Config{})
+		defer first.Close()
 		if err != nil {
-			t.Fatalf("Dial %d: %v", i, err)
+			t.Fatal(err)
 		}
-		if first == nil {
-			first = a
+		for i := range maxBacklog - 1 {
+			a, err := dial(Config{})
+			if err != nil {
+				t.Fatalf("Dial %d: %v", i, err)
+			}
+			defer a.Close()
 		}
-	}
-	late := endpointWith(t, Config{HandshakeTimeout: 300 * time.Millisecond}) // asks again for so long
-	_, err := late.Dial(t.Context(), e.Addr().String(), e.Key())
-	if r, ok := errors.AsType[*transport.RemoteError](err); !ok || r.Code != transport.CodeLimit {
-		t.Fatalf("Dial beyond the backlog: %v, want CodeLimit", err)
-	}
-	// A Conn that ends leaves the queue, so does one that is accepted.
-	gone, err := e.connected(first.Key())
-	if err != nil {
-		t.Fatal(err)
-	}
-	first.Close()
-	<-gone.Context().Done()
-	if _, err := dial(); err != nil {
-		t.Errorf("Dial after a Conn has ended: %v", err)
-	}
-	if _, err := e.Accept(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := dial(); err != nil {
-		t.Errorf("Dial after Accept: %v", err)
-	}
+		late, err := dial(Config{HandshakeTimeout: 300 * time.Millisecond}) // asks again for so long
+		defer late.Close()
+		if r, ok := errors.AsType[*transport.RemoteError](err); !ok || r.Code != transport.CodeLimit {
+			t.Fatalf("Dial beyond the backlog: %v, want CodeLimit", err)
+		}
+		// A Conn that ends leaves the queue, so does one that is accepted.
+		gone, err := e.connected(first.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Close()
+		<-gone.Context().Done()
+		next, err := dial(Config{})
+		defer next.Close()
+		if err != nil {
+			t.Errorf("Dial after a Conn has ended: %v", err)
+		}
+		if _, err := e.Accept(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		last, err := dial(Config{})
+		defer last.Close()
+		if err != nil {
+			t.Errorf("Dial after Accept: %v", err)
+		}
+	})
 }
