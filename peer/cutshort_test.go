@@ -108,7 +108,8 @@ func TestServiceThatDoesNotReturnIsNoCleanEnd(t *testing.T) {
 		<-release
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	// The closes have that long to be heard; the service would never return.
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	err := there.Shutdown(ctx)
 	if _, ok := errors.AsType[*peer.StopError](err); !ok {

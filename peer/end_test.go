@@ -11,6 +11,7 @@ import (
 	"ckt.local/circuit"
 	"ckt.local/peer"
 	"ckt.local/peer/peertest"
+	"ckt.local/transport/simnet"
 )
 
 func TestEndOfServiceReachesEveryCircuit(t *testing.T) {
@@ -157,34 +158,37 @@ func TestServiceThatEndsItsGoroutine(t *testing.T) {
 	wait(t, b.Done(), "the peer ends")
 }
 
+// In virtual time, so that a service that returns does so in time.
 func TestNodeClosesThoughAServiceDoesNotReturn(t *testing.T) {
-	n := newTestNode(t, peer.Config{StopTimeout: 50 * time.Millisecond})
-	release := make(chan struct{})
-	for _, name := range []string{"stubborn", "deaf"} {
-		register(t, n, name, func(*peer.LocalPeer, context.Context, <-chan *circuit.Circuit) error {
-			<-release
-			return nil
-		})
-	}
-	register(t, n, "idle", idle)
-	var peers []*peer.LocalPeer
-	for _, name := range []string{"stubborn", "idle", "deaf"} {
-		p, err := n.PeerAPI.StartLocalPeer(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
+	inBubble(t, 0, func(t *testing.T, net *simnet.Network, _ *peertest.Cluster) {
+		n := newTestNode(t, peer.Config{PacketConn: listen(t, net, 0), StopTimeout: 50 * time.Millisecond})
+		release := make(chan struct{})
+		for _, name := range []string{"stubborn", "deaf"} {
+			register(t, n, name, func(*peer.LocalPeer, context.Context, <-chan *circuit.Circuit) error {
+				<-release
+				return nil
+			})
 		}
-		peers = append(peers, p)
-	}
-	err := n.Close()
-	stop, ok := errors.AsType[*peer.StopError](err)
-	if !ok || strings.Join(stop.Services, " ") != "deaf stubborn" {
-		t.Errorf("got %v", err)
-	}
-	if again := n.Close(); again != err {
-		t.Errorf("closing again: %v", again)
-	}
-	close(release)
-	for _, p := range peers {
-		wait(t, p.Done(), "the service returns at last")
-	}
+		register(t, n, "idle", idle)
+		var peers []*peer.LocalPeer
+		for _, name := range []string{"stubborn", "idle", "deaf"} {
+			p, err := n.PeerAPI.StartLocalPeer(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peers = append(peers, p)
+		}
+		err := n.Close()
+		stop, ok := errors.AsType[*peer.StopError](err)
+		if !ok || strings.Join(stop.Services, " ") != "deaf stubborn" {
+			t.Errorf("got %v", err)
+		}
+		if again := n.Close(); again != err {
+			t.Errorf("closing again: %v", again)
+		}
+		close(release)
+		for _, p := range peers {
+			wait(t, p.Done(), "the service returns at last")
+		}
+	})
 }

@@ -189,46 +189,54 @@ func TestLimitsOnNamesAndURLs(t *testing.T) {
 	}
 }
 
+// In virtual time: a rate forgets what was asked for within a second.
 func TestLimitsAreListed(t *testing.T) {
-	nodes := peertest.Config{Limits: limit.Limits{Peer: limit.Peer{StartedPerNode: 2}}}.NewCluster(t, 2)
-	nodes.Register("idle", idle)
-	must(t, 2, startOn(t, nodes, 1, "idle"))
-	wantLimit(t, startOn(t, nodes, 1, "idle")(), "started peers of one node", 2)
-	nodes.Start(0, "idle")
-
-	rows, err := nodes.Nodes[1].PeerAPI.Limits(t.Context(), nodes.Nodes[0].URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	row := func(what string) limit.Use {
-		i := slices.IndexFunc(rows, func(u limit.Use) bool { return u.What == what })
-		if i < 0 {
-			t.Fatalf("no row %q in %+v", what, rows)
+	synctest.Test(t, func(t *testing.T) {
+		sim := peertest.SimConfig{Limits: limit.Limits{Peer: limit.Peer{StartedPerNode: 2, StartsPerSecond: 4}}}.NewSim(t, 1)
+		setup := func(n *peer.Node) { register(t, n, "idle", idle) }
+		there, asking := sim.NewHost(setup), sim.NewHost(setup)
+		start := func() error {
+			_, _, err := asking.Node().PeerAPI.StartRemotePeer(t.Context(), "idle", there.URL(""), 0)
+			return err
 		}
-		return rows[i]
-	}
-	asker := nodes.Nodes[1].ID()
-	if got, want := row("started peers"), (limit.Use{What: "started peers", Used: 2, Limit: 4096, Top: asker, TopUsed: 2, PerNode: 2, Refused: 1}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if got := row("circuits"); got.Used < 1 || got.Top != asker {
-		t.Errorf("the circuit that asks is not counted: %+v", got)
-	}
-	if got := row("connections"); got.Used != 1 || got.Top != asker {
-		t.Errorf("connections: %+v", got)
-	}
-	if got := row("running peers"); got.Used != 3 || got.Limit != 0 {
-		t.Errorf("running peers: %+v", got)
-	}
-	if got := row("links"); got.Used != 1 {
-		t.Errorf("links: %+v", got)
-	}
-	if got := row("starts per second"); got.PerNode != 256 || got.TopUsed < 1 {
-		t.Errorf("starts: %+v", got)
-	}
-	if got, want := len(nodes.Nodes[0].Limits()), len(rows); got != want {
-		t.Errorf("%d rows here, %d there", got, want)
-	}
+		must(t, 2, start)
+		wantLimit(t, start(), "started peers of one node", 2)
+		there.StartPeer("idle")
+
+		rows, err := asking.Node().PeerAPI.Limits(t.Context(), there.URL(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := func(what string) limit.Use {
+			i := slices.IndexFunc(rows, func(u limit.Use) bool { return u.What == what })
+			if i < 0 {
+				t.Fatalf("no row %q in %+v", what, rows)
+			}
+			return rows[i]
+		}
+		asker := asking.Node().ID()
+		if got, want := row("started peers"), (limit.Use{What: "started peers", Used: 2, Limit: 4096, Top: asker, TopUsed: 2, PerNode: 2, Refused: 1}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if got := row("circuits"); got.Used < 1 || got.Top != asker {
+			t.Errorf("the circuit that asks is not counted: %+v", got)
+		}
+		if got := row("connections"); got.Used != 1 || got.Top != asker {
+			t.Errorf("connections: %+v", got)
+		}
+		if got := row("running peers"); got.Used != 3 || got.Limit != 0 {
+			t.Errorf("running peers: %+v", got)
+		}
+		if got := row("links"); got.Used != 1 {
+			t.Errorf("links: %+v", got)
+		}
+		if got := row("starts per second"); got.PerNode != 4 || got.TopUsed < 1 || got.Top != asker {
+			t.Errorf("starts: %+v", got)
+		}
+		if got, want := len(there.Node().Limits()), len(rows); got != want {
+			t.Errorf("%d rows here, %d there", got, want)
+		}
+	})
 }
 
 func TestLimitsAreForThoseWhoMayList(t *testing.T) {
