@@ -39,7 +39,7 @@ func TestLoseDropsItsShare(t *testing.T) {
 		got := 0
 		for range sent / 100 { // no more at once than a socket holds
 			send(t, from, b, 10, 100)
-			n, _ := count(t, to, 5*time.Millisecond)
+			n, _ := count(t, to, 50*time.Millisecond) // a busy machine is late with them
 			got += n
 		}
 		want := sent * (100 - percent) / 100
@@ -57,14 +57,15 @@ func TestShapeBoundsTheRate(t *testing.T) {
 	a, b := Pair(t)
 	from, to := listen(t, a), listen(t, b)
 	a.Shape(1_000_000, 30_000)
-	before := b.Received()
-	send(t, from, b, 958, 50) // 1,000 bytes with their headers
-	n, took := count(t, to, 200*time.Millisecond)
+	before, start := b.Received(), time.Now()
+	send(t, from, b, 958, 50)                               // 1,000 bytes with their headers
+	more := int(time.Since(start) / (8 * time.Millisecond)) // have been let through meanwhile
+	n, took := count(t, to, time.Second)
 	// The bucket has 3 at once, the queue 30; they take 240 ms at 8 ms each.
 	if got := b.Received() - before; got < int64(n)*1000 || got > 60_000 { // hosts say more than they are told to
 		t.Errorf("%d packets of 1 kB count as %d bytes", n, got)
 	}
-	if n < 28 || n > 40 || took < 200*time.Millisecond {
+	if n < 28 || n > 40+more || took < 200*time.Millisecond {
 		t.Errorf("%d packets of 1 kB came through 1 Mbit/s in %v", n, took)
 	}
 }
