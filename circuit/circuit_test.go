@@ -277,9 +277,8 @@ func TestClosingOneOfThreeLeavesTwo(t *testing.T) {
 			t.Fatalf("got %+v", f)
 		}
 	}
-	if p.a.count() != 2 || p.b.count() != 2 {
-		t.Errorf("%d and %d circuits are open, want 2 and 2", p.a.count(), p.b.count())
-	}
+	// The owners are told right after the Context has ended.
+	soon(t, "2 and 2 circuits are open", func() bool { return p.a.count() == 2 && p.b.count() == 2 })
 }
 
 func TestSendNeverBlocksAndNothingIsLost(t *testing.T) {
@@ -290,7 +289,9 @@ func TestSendNeverBlocksAndNothingIsLost(t *testing.T) {
 	for {
 		start := time.Now()
 		err := a.SendOneWay(&circuit.Fragment{FragPart: sent, Payload: payload})
-		if d := time.Since(start); d > 2*time.Second {
+		// Nobody reads, so one that waits waits for ever; a busy machine only
+		// takes its time.
+		if d := time.Since(start); d > 15*time.Second {
 			t.Fatalf("SendOneWay took %v", d)
 		}
 		if err == circuit.ErrBacklog {

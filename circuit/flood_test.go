@@ -19,7 +19,7 @@ import (
 // A node that never says settings gets no circuit and none from here, and
 // everybody learns so in time.
 func TestNoSettings(t *testing.T) {
-	r := newRaw(t, circuit.Config{OpenTimeout: 200 * time.Millisecond})
+	r := newRaw(t, circuit.Config{OpenTimeout: 2 * time.Second}) // for the last one, which is answered
 	s := r.stream(newOpening().frame())
 	if _, err := r.honest.link.Open(t.Context(), r.honest.params(nil)); err != circuit.ErrOpenTimeout {
 		t.Errorf("Open: %v, want ErrOpenTimeout", err)
@@ -63,7 +63,8 @@ func TestSilentStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			at := endpointAt(t, loopback(t))
 			t.Cleanup(func() { at.Close() })
-			cfg := circuit.Config{OpenTimeout: 500 * time.Millisecond}
+			// The time of those that are silent, and enough for the others.
+			cfg := circuit.Config{OpenTimeout: 2 * time.Second}
 			r := connectRaw(t, at, cfg).settle()
 			other := connectRaw(t, at, cfg).settle()
 			s, c := r.open()

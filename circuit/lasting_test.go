@@ -118,6 +118,7 @@ func (s *side) adopt(c transport.Conn) error {
 func (p *lasting) end(t *testing.T) {
 	p.stop()
 	p.close()
+	synctest.Wait() // who was in the midst of a call is not one of the link's own
 	for _, s := range []*side{p.a, p.b} {
 		for c := range s.news {
 			c.Close()

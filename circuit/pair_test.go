@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -214,4 +215,14 @@ func (p *pair) openCircuit(t testing.TB, first *circuit.Fragment) (a, b *circuit
 
 func frag(part int64, text string) *circuit.Fragment {
 	return &circuit.Fragment{FragPart: part, Payload: []byte(text)}
+}
+
+// soon waits, in real time, for what another goroutine is about to do.
+func soon(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
 }

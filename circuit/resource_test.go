@@ -2,6 +2,7 @@ package circuit_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -132,7 +133,8 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 		}
 		before.heap = after.heap
 	}
-	if after.goroutines > before.goroutines {
-		t.Errorf("goroutines have grown from %d to %d", before.goroutines, after.goroutines)
-	}
+	// One that has done its last work may not be gone yet.
+	soon(t, fmt.Sprintf("no more goroutines than the %d before", before.goroutines), func() bool {
+		return runtime.NumGoroutine() <= before.goroutines
+	})
 }
