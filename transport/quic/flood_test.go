@@ -133,48 +133,41 @@ func TestNobodyAccepts(t *testing.T) {
 	inNet(t, 10*time.Millisecond, func(t *testing.T, n *simnet.Network) {
 		e := endpointOn(t, n, 0, Config{})
 		defer e.Close()
-		hosts := 0
-		dial := func(cfg Config) (*Endpoint, error) {
-			hosts++
-			a := endpointOn(t, n, hosts, cfg)
+		var all []*Endpoint
+		defer func() {
+			for _, a := range all {
+				a.Close()
+			}
+		}()
+		dial := func(cfg Config) error {
+			a := endpointOn(t, n, 1+len(all), cfg)
+			all = append(all, a)
 			_, err := a.Dial(t.Context(), e.Addr().String(), e.Key())
-			return a, err
+			return err
 		}
-		first, err := dial(Config{})
-		defer first.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range maxBacklog - 1 {
-			a, err := dial(Config{})
-			if err != nil {
+		for i := range maxBacklog {
+			if err := dial(Config{}); err != nil {
 				t.Fatalf("Dial %d: %v", i, err)
 			}
-			defer a.Close()
 		}
-		late, err := dial(Config{HandshakeTimeout: 300 * time.Millisecond}) // asks again for so long
-		defer late.Close()
+		err := dial(Config{HandshakeTimeout: 300 * time.Millisecond}) // asks again for so long
 		if r, ok := errors.AsType[*transport.RemoteError](err); !ok || r.Code != transport.CodeLimit {
 			t.Fatalf("Dial beyond the backlog: %v, want CodeLimit", err)
 		}
 		// A Conn that ends leaves the queue, so does one that is accepted.
-		gone, err := e.connected(first.Key())
+		gone, err := e.connected(all[0].Key())
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.Close()
+		all[0].Close()
 		<-gone.Context().Done()
-		next, err := dial(Config{})
-		defer next.Close()
-		if err != nil {
+		if err := dial(Config{}); err != nil {
 			t.Errorf("Dial after a Conn has ended: %v", err)
 		}
 		if _, err := e.Accept(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		last, err := dial(Config{})
-		defer last.Close()
-		if err != nil {
+		if err := dial(Config{}); err != nil {
 			t.Errorf("Dial after Accept: %v", err)
 		}
 	})

@@ -21,7 +21,7 @@ func TestMovingDialler(t *testing.T) {
 	}
 	finish(t, d, p)
 	neverLost(t, d, p)
-	gaps(t, 2*time.Second, d, p)
+	gaps(t, 2*time.Second+busy(), d, p)
 }
 
 func TestMovingAcceptor(t *testing.T) {
