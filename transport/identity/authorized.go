@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -78,9 +77,9 @@ type Access struct {
 //
 // Any other result is a [DeniedError]. It wraps a [QuotaError] if only a bound
 // of a line stood in the way. A file that others may write to, or that belongs
-// to another user than this one and root, or whose directory does so, is not
-// used: nobody is allowed anything, and the DeniedError wraps an
-// [UnsafeFileError]. The same goes for a file that cannot be read.
+// to another user than this one and root, or one of the directories above which
+// does so, is not used: nobody is allowed anything, and the DeniedError wraps
+// an [UnsafeFileError]. The same goes for a file that cannot be read.
 func (f *AuthorizedFile) Check(a Access, now time.Time) error {
 	denied := &DeniedError{ID: a.ID, Service: a.Service, Reason: "not listed"}
 	if a.Service != "" {
@@ -218,23 +217,4 @@ func (f *AuthorizedFile) parse(data []byte) (rules, error) {
 	}
 	f.rates = rates
 	return all, nil
-}
-
-// checkDirs checks the directory of path, and the one where the file really
-// lies if path is a link.
-func checkDirs(path string) error {
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	for _, dir := range []string{filepath.Dir(path), filepath.Dir(target)} {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return fmt.Errorf("identity: %w", err)
-		}
-		if err := checkTrusted(dir, info); err != nil {
-			return err
-		}
-	}
-	return nil
 }

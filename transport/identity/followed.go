@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +58,7 @@ func (f *Followed[T]) Get() (T, error) {
 }
 
 func (f *Followed[T]) latest() *snapshot[T] {
-	if s := f.current.Load(); s != nil && s.settled && s.seen.same(look(f.Path)) {
+	if s := f.current.Load(); s != nil && s.settled && s.seen.same(f.look()) {
 		return s
 	}
 	return f.load()
@@ -69,7 +68,7 @@ func (f *Followed[T]) load() *snapshot[T] {
 	f.loading.Lock()
 	defer f.loading.Unlock()
 	old := f.current.Load()
-	if old != nil && old.settled && old.seen.same(look(f.Path)) {
+	if old != nil && old.settled && old.seen.same(f.look()) {
 		return old // another goroutine was faster
 	}
 	next, data := f.observe()
@@ -91,13 +90,13 @@ func (f *Followed[T]) load() *snapshot[T] {
 func (f *Followed[T]) observe() (*snapshot[T], []byte) {
 	for range maxTries {
 		started := time.Now()
-		s := &snapshot[T]{seen: look(f.Path)}
+		s := &snapshot[T]{seen: f.look()}
 		if errors.Is(s.seen.err, fs.ErrNotExist) {
 			s.settled = true
 			return s, nil
 		}
 		if s.seen.err != nil {
-			s.err = fmt.Errorf("identity: %w", s.seen.err)
+			s.err = s.seen.err
 			return s, nil
 		}
 		data, file, err := f.read()
@@ -119,20 +118,23 @@ func (f *Followed[T]) observe() (*snapshot[T], []byte) {
 
 // A sight is what can be seen of a file without reading it.
 type sight struct {
-	file, dir fs.FileInfo // nil if err is set
-	err       error
+	file fs.FileInfo // nil if err is set
+	err  error       // missing, or not to be trusted, or not to be seen
 }
 
-func look(path string) sight {
-	file, err := os.Stat(path)
-	if err != nil {
-		return sight{err: err}
+// look also checks the directories above the file, each time: somebody may
+// have opened one of them to others.
+func (f SafeFile) look() sight {
+	if !f.Secret {
+		if err := checkDirs(f.Path); err != nil {
+			return sight{err: err}
+		}
 	}
-	dir, err := os.Stat(filepath.Dir(path))
+	file, err := os.Stat(f.Path)
 	if err != nil {
-		return sight{err: err}
+		return sight{err: fmt.Errorf("identity: %w", err)}
 	}
-	return sight{file: file, dir: dir}
+	return sight{file: file}
 }
 
 // same tells whether nothing has changed between two sights. What could not
@@ -141,8 +143,7 @@ func (s sight) same(o sight) bool {
 	if s.err != nil || o.err != nil {
 		return errors.Is(s.err, fs.ErrNotExist) && errors.Is(o.err, fs.ErrNotExist)
 	}
-	return s.file != nil && o.file != nil &&
-		sameContent(s.file, o.file) && sameNode(s.file, o.file) && sameNode(s.dir, o.dir)
+	return s.file != nil && o.file != nil && sameContent(s.file, o.file) && sameNode(s.file, o.file)
 }
 
 func sameNode(a, b fs.FileInfo) bool {

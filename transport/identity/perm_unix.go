@@ -25,12 +25,8 @@ func checkPrivate(path string, info fs.FileInfo) error {
 // checkTrusted refuses a file or directory that others may have written to.
 // In a directory with the sticky bit others cannot touch files of ours.
 func checkTrusted(path string, info fs.FileInfo) error {
-	if uid, ok := ownerOf(info); ok && uid != 0 && uid != os.Geteuid() {
-		return &UnsafeFileError{
-			Path:    path,
-			Problem: fmt.Sprintf("belongs to user %d, who is neither this one nor root", uid),
-			Fix:     fmt.Sprintf("chown %d %q", os.Geteuid(), path),
-		}
+	if err := checkOwner(path, info); err != nil {
+		return err
 	}
 	sticky := info.IsDir() && info.Mode()&fs.ModeSticky != 0
 	if mode := info.Mode().Perm(); mode&0o022 != 0 && !sticky {
