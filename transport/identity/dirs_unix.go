@@ -11,10 +11,6 @@ import (
 	"syscall"
 )
 
-// maxLinks is how many symbolic links may stand on the way to a file, as on
-// Linux.
-const maxLinks = 40
-
 // checkDirs refuses a path if somebody else can put another file there: it
 // checks every directory in which a name is looked up on the way, from the
 // root on, behind symbolic links too. A missing file is [fs.ErrNotExist],

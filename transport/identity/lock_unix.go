@@ -4,13 +4,97 @@ package identity
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
-// lockFile keeps others who ask for it from changing the file until it is
-// closed, and returns an error at once while another does.
-func lockFile(f *os.File) error {
+// tryLock keeps others who ask for it from changing the file at target until
+// unlock is called; while another does, the error is errLocked.
+//
+// What is locked is a file beside it that nobody else can open: whoever may
+// read a file can lock it, and keep it locked. One that a process has left
+// behind is as good as a new one.
+func tryLock(target string) (unlock func(), err error) {
+	path := target + ".lock"
+	file, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(file); err != nil || !isAt(file, path) {
+		file.Close()
+		return nil, errors.Join(errLocked, err)
+	}
+	return func() {
+		// In this order: who has opened it meanwhile sees that it is gone, and
+		// makes another.
+		_ = os.Remove(path)
+		_ = file.Close()
+	}, nil
+}
+
+func openLock(path string) (*os.File, error) {
+	const flags = os.O_RDWR | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		// What root leaves behind must not keep out whose directory it is.
+		if owner, ok := ownerOf(dir); ok && os.Geteuid() == 0 && owner != 0 {
+			_ = file.Chown(owner, -1)
+		}
+		return file, nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	file, err = os.OpenFile(path, flags, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errLocked // and unlocked just now
+	}
+	info, statErr := os.Lstat(path)
+	if err == nil {
+		info, statErr = file.Stat()
+	}
+	if statErr == nil && !isLock(info, dir) {
+		statErr = &UnsafeFileError{
+			Path:    path,
+			Problem: "stands in the place of a lock, and is not a file that this user alone can use",
+			Fix:     fmt.Sprintf("mv %q %q", path, path+".old"),
+		}
+	}
+	if err = errors.Join(statErr, err); err != nil {
+		if file != nil {
+			file.Close()
+		}
+		return nil, err
+	}
+	return file, nil
+}
+
+// isLock tells whether a file that was there can be the lock: nobody can hold
+// it but this user, and who owns the directory and can do as he likes in it.
+func isLock(info, dir fs.FileInfo) bool {
+	owner, ok := ownerOf(info)
+	above, _ := ownerOf(dir)
+	return ok && (owner == os.Geteuid() || owner == above) && info.Mode().IsRegular() && info.Mode().Perm()&0o077 == 0
+}
+
+// isAt tells whether file is still the one at path.
+func isAt(file *os.File, path string) bool {
+	open, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(open, there)
+}
+
+func flock(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err

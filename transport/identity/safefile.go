@@ -63,11 +63,15 @@ func (f SafeFile) Create(data []byte) error {
 // written. Missing files are made as by Create. Between next and the end no
 // other process changes the file by Append or Rewrite.
 func (f SafeFile) Append(next func(old []byte) (line string, err error)) error {
-	dir := filepath.Dir(f.Path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
 		return notWritten(f.Path, err)
 	}
-	file, made, err := f.openLocked(os.O_RDWR | os.O_APPEND | os.O_CREATE)
+	target, unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	file, made, err := f.open(os.O_RDWR | os.O_APPEND | os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -78,7 +82,7 @@ func (f SafeFile) Append(next func(old []byte) (line string, err error)) error {
 	if err = errors.Join(err, file.Close()); err != nil || !wrote {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := syncDir(filepath.Dir(target)); err != nil {
 		return notWritten(f.Path, err)
 	}
 	return nil
@@ -114,11 +118,19 @@ func (f SafeFile) appendTo(file *os.File, next func([]byte) (string, error)) (wr
 // step; if that is the same, nothing is written. A missing file is
 // [fs.ErrNotExist]. A symbolic link stays one.
 func (f SafeFile) Rewrite(change func(old []byte) ([]byte, error)) error {
-	file, _, err := f.openLocked(os.O_RDWR)
+	if _, err := os.Stat(f.Path); err != nil {
+		return notWritten(f.Path, err)
+	}
+	target, unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
-	defer file.Close() // and unlock, when the new file is in place
+	defer unlock() // when the new file is in place
+	file, _, err := f.open(os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
 	old, err := f.readLocked(file)
 	if err != nil {
 		return err
@@ -126,10 +138,6 @@ func (f SafeFile) Rewrite(change func(old []byte) ([]byte, error)) error {
 	data, err := change(old)
 	if err != nil || string(data) == string(old) {
 		return err
-	}
-	target, err := filepath.EvalSymlinks(f.Path)
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
 	}
 	info, err := file.Stat()
 	if err != nil {
@@ -148,46 +156,81 @@ func (f SafeFile) Rewrite(change func(old []byte) ([]byte, error)) error {
 	return nil
 }
 
+// maxLinks is how many symbolic links may stand on the way to a file, as on
+// Linux.
+const maxLinks = 40
+
 const (
 	lockWait = 5 * time.Second // for another process that changes the file
 	lockPoll = 10 * time.Millisecond
 )
 
-// openLocked opens the file that lies at the path, with no other process
-// changing it until it is closed, and tells whether it was made for that.
-func (f SafeFile) openLocked(flags int) (file *os.File, made bool, err error) {
+// errLocked: another process changes the file.
+var errLocked = errors.New("locked")
+
+// lock keeps other processes from changing the file by Append or Rewrite until
+// unlock is called. It returns where the file lies, or will, behind links.
+func (f SafeFile) lock() (target string, unlock func(), err error) {
+	// Opening a named pipe to write would wait for a reader for ever.
+	if info, err := os.Stat(f.Path); err == nil && !info.Mode().IsRegular() {
+		return "", nil, fmt.Errorf("identity: %s: not a regular file", f.Path)
+	}
+	if target, err = resolve(f.Path); err != nil {
+		return "", nil, notWritten(f.Path, err)
+	}
+	if err := checkDirs(filepath.Dir(target)); err != nil {
+		return "", nil, err
+	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
-		_, missing := os.Lstat(f.Path)
-		// Opening a named pipe to write would wait for a reader for ever.
-		if info, err := os.Stat(f.Path); err == nil && !info.Mode().IsRegular() {
-			return nil, false, fmt.Errorf("identity: %s: not a regular file", f.Path)
+		unlock, err := tryLock(target)
+		if err == nil {
+			return target, unlock, nil
 		}
-		file, err = os.OpenFile(f.Path, flags, 0o600)
-		if err != nil {
-			return nil, false, notWritten(f.Path, err)
+		if unsafe, ok := errors.AsType[*UnsafeFileError](err); ok {
+			return "", nil, unsafe
 		}
-		err = lockFile(file)
-		if err == nil && isAt(file, f.Path) {
-			// If it has content another process was the one that made it.
-			info, err := file.Stat()
-			return file, err == nil && info.Size() == 0 && errors.Is(missing, fs.ErrNotExist), nil
+		if !errors.Is(err, errLocked) {
+			return "", nil, notWritten(f.Path, err)
 		}
-		file.Close()
 		if time.Now().After(deadline) {
-			return nil, false, fmt.Errorf("identity: %s: another process keeps it locked; try again when it is done: %w", f.Path, errors.Join(err, os.ErrDeadlineExceeded))
+			return "", nil, fmt.Errorf("identity: %s: another process keeps it locked; try again when it is done: %w", f.Path, oneLine{errors.Join(err, os.ErrDeadlineExceeded)})
 		}
 	}
 }
 
-// isAt tells whether file is still the one at path: while it was waited for,
-// another one may have taken its place.
-func isAt(file *os.File, path string) bool {
-	open, err := file.Stat()
-	if err != nil {
-		return false
+// resolve returns where the file lies, or where one that is missing will.
+func resolve(path string) (string, error) {
+	for range maxLinks {
+		target, err := filepath.EvalSymlinks(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return target, err
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return "", err
+		}
+		next, err := os.Readlink(path)
+		if err != nil { // no link
+			return filepath.Join(dir, filepath.Base(path)), nil
+		}
+		if path = next; !filepath.IsAbs(next) {
+			path = dir + string(filepath.Separator) + next
+		}
 	}
-	there, err := os.Stat(path)
-	return err == nil && os.SameFile(open, there)
+	return "", &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+}
+
+// open opens the file while it is locked, and tells whether it was made for
+// that.
+func (f SafeFile) open(flags int) (file *os.File, made bool, err error) {
+	_, missing := os.Lstat(f.Path)
+	file, err = os.OpenFile(f.Path, flags, 0o600)
+	if err != nil {
+		return nil, false, notWritten(f.Path, err)
+	}
+	// If it has content somebody else was the one that made it.
+	info, err := file.Stat()
+	return file, err == nil && info.Size() == 0 && errors.Is(missing, fs.ErrNotExist), nil
 }
 
 func (f SafeFile) readLocked(file *os.File) ([]byte, error) {

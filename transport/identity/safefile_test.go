@@ -5,12 +5,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 func content(t testing.TB, path string) string {
@@ -166,37 +163,6 @@ func TestChangesByManyAtOnce(t *testing.T) {
 	if strings.Count(got, "keep") != 10 || strings.Contains(got, "drop") {
 		t.Errorf("a change was lost:\n%s", got)
 	}
-}
-
-// Another process that keeps the lock is waited for, but not for ever.
-func TestLockedFile(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no such locks here")
-	}
-	f := SafeFile{Path: filepath.Join(safeDir(t), "file"), Max: 100}
-	write(t, f.Path, "mine\n")
-	holder, err := os.Open(f.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Close()
-	if err := lockFile(holder); err != nil {
-		t.Skipf("no locks on this file system: %v", err)
-	}
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		err := f.Append(adding("x"))
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), f.Path) || time.Since(began) < lockWait {
-			t.Errorf("after %v: %v", time.Since(began), err)
-		}
-		go func() {
-			time.Sleep(time.Second)
-			holder.Close()
-		}()
-		if err := f.Append(adding("x")); err != nil || content(t, f.Path) != "mine\nx\n" {
-			t.Errorf("when it is done: %q, %v", content(t, f.Path), err)
-		}
-	})
 }
 
 func TestReportTellsEachReasonOnce(t *testing.T) {
