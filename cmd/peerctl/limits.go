@@ -1,27 +1,31 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
+	"ckt.local/transport/identity"
 	"ckt.local/transport/limit"
 )
 
-// readLimits reads the file of serve --limits.
+// maxLimits bounds the file of limits, in bytes, as limit.Read does.
+const maxLimits = 64 << 10
+
+// readLimits reads the file of serve --limits. Who may write to it decides
+// what others may use, so it is read like a file about trust.
 func readLimits(path string) (limit.Limits, error) {
-	f, err := os.Open(path)
+	data, err := identity.SafeFile{Path: path, Max: maxLimits}.Read()
 	if err != nil {
 		return limit.Limits{}, err
 	}
-	defer f.Close()
-	l, err := limit.Read(f)
+	l, err := limit.Read(bytes.NewReader(data))
 	if err == nil {
 		err = possible(l)
 	}
