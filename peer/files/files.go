@@ -25,6 +25,9 @@ const Name = "files"
 // ErrNoDir: a files service needs a directory to receive into.
 var ErrNoDir = errors.New("files: no directory to receive into")
 
+// defaultPerNode is for a Config that does not bound MaxOpen.
+const defaultPerNode = 64
+
 // Config says where a service receives and how much. Zero fields are their
 // defaults, negative numbers mean no limit.
 type Config struct {
@@ -37,6 +40,12 @@ type Config struct {
 	// MaxOpen is how many files one peer receives at once; more circuits
 	// wait, unread. Default 256.
 	MaxOpen int
+
+	// MaxOpenPerNode is how many of them one node, which is one key, sends at
+	// once; its other circuits wait, unread, so that it keeps nobody else out.
+	// Default a quarter of MaxOpen, but at least 1, and 64 if that is not
+	// bounded.
+	MaxOpenPerNode int
 
 	// Logger gets what is refused and what fails. Default: discarded.
 	Logger *slog.Logger
@@ -65,7 +74,6 @@ func Service(cfg Config) (peer.PeerServiceFunc, error) {
 	}
 	r := receiver{
 		maxSize: cmp.Or(cfg.MaxFileSize, 1<<40),
-		maxOpen: cmp.Or(cfg.MaxOpen, 256),
 		log:     cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		temps:   &temps{live: make(map[string]struct{})},
 	}
@@ -77,9 +85,7 @@ func Service(cfg Config) (peer.PeerServiceFunc, error) {
 		defer root.Close()
 		mine := r
 		mine.root = root
-		if r.maxOpen > 0 {
-			mine.slots = make(chan struct{}, r.maxOpen)
-		}
+		mine.places = newPlaces(cmp.Or(cfg.MaxOpen, 256), cfg.MaxOpenPerNode)
 		mine.serve(ctx0, newCircuitCh)
 		return nil
 	}, nil
@@ -90,8 +96,7 @@ func Service(cfg Config) (peer.PeerServiceFunc, error) {
 type receiver struct {
 	root    *os.Root
 	maxSize int64 // negative: any
-	maxOpen int
-	slots   chan struct{} // one element for each file being received; nil: any number
+	places  *places
 	log     *slog.Logger
 	temps   *temps // shared by all peers of the service
 }
@@ -133,13 +138,12 @@ func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 			return // the sender is gone, or has given up
 		}
 		idle.stop()
-		if !in.begun && r.slots != nil {
-			select {
-			case r.slots <- struct{}{}:
-				defer func() { <-r.slots }()
-			case <-c.Context.Done():
+		if !in.begun {
+			give, ok := r.places.take(c.Context, c.RemoteNodeID())
+			if !ok {
 				return
 			}
+			defer give()
 		}
 		done, err := in.take(f)
 		if err != nil {

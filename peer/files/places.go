@@ -1,0 +1,104 @@
+package files
+
+import (
+	"context"
+	"sync"
+
+	"ckt.local/transport/identity"
+)
+
+// The places of a peer are for the files that it receives at once. A file waits
+// first among those of its own sender and then among all, so that a sender
+// never has more in either than it may have places.
+type places struct {
+	all     chan struct{} // one element for each file being received; nil: any number
+	perNode int           // not above 0: any number
+
+	mu    sync.Mutex // guards what follows, and is never held across a wait
+	nodes map[identity.NodeID]*share
+}
+
+// A share is what one sender has of the places.
+type share struct {
+	taken chan struct{} // one element for each place
+	users int           // files that have a place, or wait for one; guarded by places.mu
+}
+
+// newPlaces reads the numbers of a Config.
+func newPlaces(all, perNode int) *places {
+	p := &places{perNode: perNode, nodes: make(map[identity.NodeID]*share)}
+	if all > 0 {
+		p.all = make(chan struct{}, all)
+	}
+	if perNode == 0 {
+		p.perNode = defaultPerNode
+		if all > 0 {
+			p.perNode = max(all/4, 1)
+		}
+	}
+	return p
+}
+
+// take waits for a place for a file of node, as long as ctx lasts. The place is
+// the caller's until give is called.
+func (p *places) take(ctx context.Context, node identity.NodeID) (give func(), ok bool) {
+	mine := p.enter(node)
+	if !claim(ctx, mine.taken) {
+		p.leave(node, mine)
+		return nil, false
+	}
+	if !claim(ctx, p.all) {
+		release(mine.taken)
+		p.leave(node, mine)
+		return nil, false
+	}
+	return func() {
+		release(p.all)
+		release(mine.taken)
+		p.leave(node, mine)
+	}, true
+}
+
+func (p *places) enter(node identity.NodeID) *share {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.nodes[node]
+	if s == nil {
+		s = &share{}
+		if p.perNode > 0 {
+			s.taken = make(chan struct{}, p.perNode)
+		}
+		p.nodes[node] = s
+	}
+	s.users++
+	return s
+}
+
+// leave forgets a sender of whom nothing is left.
+func (p *places) leave(node identity.NodeID, s *share) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(p.nodes, node)
+	}
+}
+
+// claim waits for room in q, as long as ctx lasts. A nil q has room for any
+// number.
+func claim(ctx context.Context, q chan struct{}) bool {
+	if q == nil {
+		return true
+	}
+	select {
+	case q <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func release(q chan struct{}) {
+	if q != nil {
+		<-q
+	}
+}
