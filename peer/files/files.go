@@ -139,7 +139,10 @@ func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 		}
 		idle.stop()
 		if !in.begun {
-			give, ok := r.places.take(c.Context, c.RemoteNodeID())
+			give, ok := r.places.take(c.Context, c.RemoteNodeID(), func() {
+				// Who does not read what it is told need not be told more.
+				_ = c.SendOneWay(&circuit.Fragment{FragOp: opWait})
+			})
 			if !ok {
 				return
 			}
@@ -155,6 +158,7 @@ func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 			_ = c.Send(ctx, failure(in.meta.path, err))
 			return
 		}
+		r.places.moved.Add(1)
 		if done {
 			_ = c.Send(ctx, in.receipt())
 			return

@@ -3,9 +3,15 @@ package files
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"ckt.local/transport/identity"
 )
+
+// tellEvery is how often a sender whose file waits for a place is told so. It
+// is well below the default of [PushOptions.StallTimeout].
+const tellEvery = 10 * time.Second
 
 // The places of a peer are for the files that it receives at once. A file waits
 // first among those of its own sender and then among all, so that a sender
@@ -13,6 +19,7 @@ import (
 type places struct {
 	all     chan struct{} // one element for each file being received; nil: any number
 	perNode int           // not above 0: any number
+	moved   atomic.Int64  // what was taken of all files; who waits sees by it that this peer works
 
 	mu    sync.Mutex // guards what follows, and is never held across a wait
 	nodes map[identity.NodeID]*share
@@ -40,14 +47,15 @@ func newPlaces(all, perNode int) *places {
 }
 
 // take waits for a place for a file of node, as long as ctx lasts. The place is
-// the caller's until give is called.
-func (p *places) take(ctx context.Context, node identity.NodeID) (give func(), ok bool) {
+// the caller's until give is called. While it waits, and other files move, turn
+// is called every tellEvery.
+func (p *places) take(ctx context.Context, node identity.NodeID, turn func()) (give func(), ok bool) {
 	mine := p.enter(node)
-	if !claim(ctx, mine.taken) {
+	if !p.claim(ctx, mine.taken, turn) {
 		p.leave(node, mine)
 		return nil, false
 	}
-	if !claim(ctx, p.all) {
+	if !p.claim(ctx, p.all, turn) {
 		release(mine.taken)
 		p.leave(node, mine)
 		return nil, false
@@ -85,15 +93,47 @@ func (p *places) leave(node identity.NodeID, s *share) {
 
 // claim waits for room in q, as long as ctx lasts. A nil q has room for any
 // number.
-func claim(ctx context.Context, q chan struct{}) bool {
+func (p *places) claim(ctx context.Context, q chan struct{}, turn func()) bool {
 	if q == nil {
 		return true
 	}
 	select {
 	case q <- struct{}{}:
 		return true
+	default:
+	}
+	// Beside the wait: who breaks it off to tell has lost his turn.
+	defer p.telling(turn)()
+	select {
+	case q <- struct{}{}:
+		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// telling calls turn now and then, until stop is called and has returned.
+func (p *places) telling(turn func()) (stop func()) {
+	done := make(chan struct{})
+	var teller sync.WaitGroup
+	teller.Go(func() {
+		tick := time.NewTicker(tellEvery)
+		defer tick.Stop()
+		for seen := p.moved.Load(); ; {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if now := p.moved.Load(); now != seen {
+				seen = now
+				turn()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		teller.Wait()
 	}
 }
 

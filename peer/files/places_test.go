@@ -3,8 +3,11 @@ package files
 import (
 	"context"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"ckt.local/transport/identity"
 )
@@ -37,7 +40,7 @@ type sender struct {
 func (s *sender) ask(ctx context.Context, n int) {
 	for range n {
 		go func() {
-			if give, ok := s.p.take(ctx, s.node); ok {
+			if give, ok := s.p.take(ctx, s.node, func() {}); ok {
 				s.p.mu.Lock()
 				s.got = append(s.got, give)
 				s.p.mu.Unlock()
@@ -89,6 +92,43 @@ func TestPlaces(t *testing.T) {
 		want("nothing is kept", 0, 0, 0, 0)
 		if len(p.all) != 0 {
 			t.Errorf("%d places are lost", len(p.all))
+		}
+	})
+}
+
+// Who waits is told so while something moves, and not in vain.
+func TestWhoWaitsIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(1, 1)
+		first, _ := p.take(t.Context(), identity.NodeID{1}, func() { t.Error("told though it had not to wait") })
+		var told atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 2 { // one for a place of all, and one for one of its own
+			wg.Go(func() {
+				give, ok := p.take(t.Context(), identity.NodeID{byte(2 - i)}, func() { told.Add(1) })
+				if !ok {
+					t.Error("no place")
+					return
+				}
+				give()
+			})
+		}
+		for i, moves := range []int64{0, 1, 0, 5, 0} {
+			p.moved.Add(moves)
+			before := told.Load()
+			time.Sleep(tellEvery)
+			synctest.Wait()
+			if n := told.Load() - before; n != 2*min(moves, 1) {
+				t.Errorf("step %d: %d moves, and %d were told", i, moves, n)
+			}
+		}
+		before := told.Load()
+		first()
+		wg.Wait()
+		p.moved.Add(1)
+		time.Sleep(time.Minute)
+		if told.Load() != before {
+			t.Error("told after it had got a place")
 		}
 	})
 }

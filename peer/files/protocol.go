@@ -14,15 +14,17 @@ import (
 
 // The operations, as FragOp. The sender opens a circuit with opPut, sends
 // opData until all is sent, then opEnd; the receiver answers with one opDone
-// or one opFailed, at any time, and closes. A directory is an opPut alone;
-// without a mode it gets, or keeps, what the receiver gives it. The directory
-// rootPath is the receiver's own: putting it asks whether somebody is there.
+// or one opFailed, at any time, and closes; before that it may say opWait. A
+// directory is an opPut alone; without a mode it gets, or keeps, what the
+// receiver gives it. The directory rootPath is the receiver's own: putting it
+// asks whether somebody is there.
 const (
 	opPut    = 1 // FragSubject: path; Args: kind, size, mode, mtime
 	opData   = 2 // FragPart: 1, 2, 3 …; Payload: up to maxData bytes
 	opEnd    = 3 // Args: hash, bytes
 	opDone   = 4 // Args: hash, bytes
 	opFailed = 5 // Err: in words; Args: code
+	opWait   = 6 // other files move, and this one has no place yet
 )
 
 // maxData is the payload of an opData, in bytes: large enough that the cost

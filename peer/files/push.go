@@ -39,8 +39,9 @@ type PushOptions struct {
 	// given up. What is under way, at most 1 MiB of each file, gives a second
 	// more for each 32 KiB, and files sent whole a second for each 16 MiB, to
 	// bring them to the receiver's disk. Time without a connection does not
-	// count, once it is noticed, which takes up to 6 s. Default 30 s;
-	// negative: for ever.
+	// count, once it is noticed, which takes up to 6 s. A file that waits
+	// because the receiver has no place for more moves while others do there,
+	// of which the receiver tells every 10 s. Default 30 s; negative: for ever.
 	StallTimeout time.Duration
 
 	// Progress is told after each step how far the push has come. It is

@@ -151,6 +151,8 @@ func (p *pusher) answer(ctx context.Context, c *circuit.Circuit) (digest, error)
 			return digest{}, &RemoteError{Code: Code(f.Args[argCode]), Reason: f.Err}
 		case err != nil:
 			return digest{}, err
+		case f.FragOp == opWait:
+			continue
 		case f.FragOp == opDone && f.Args[argHash] == "":
 			return digest{}, nil // a directory's
 		case f.FragOp == opDone:

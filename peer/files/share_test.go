@@ -117,3 +117,28 @@ func TestPushOfMoreThanThePlaces(t *testing.T) {
 		}
 	})
 }
+
+// A push whose files all wait behind others of the same sender does not take
+// that for a standstill, as long as those move.
+func TestPushWaitsForItsTurn(t *testing.T) {
+	dir, big, small := t.TempDir(), filepath.Join(t.TempDir(), "big"), writeFile(t)
+	write(t, big, make([]byte, 8<<20), 0o644)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, files.Config{Dir: dir, MaxOpenPerNode: 1})
+		c.net.SetDefault(simnet.Link{Latency: 5 * time.Millisecond, Bandwidth: 64 << 10})
+		first := make(chan error, 1)
+		start := time.Now()
+		go func() {
+			_, err := files.Push(t.Context(), c.senders[0], c.url, big, files.PushOptions{})
+			first <- err
+		}()
+		c.want(t, "the big one", 1)
+		report, err := files.Push(t.Context(), c.senders[0], c.url, small, files.PushOptions{})
+		if err != nil || report.Files != 1 || time.Since(start) < time.Minute {
+			t.Errorf("after %v: %+v, %v", time.Since(start), report, err)
+		}
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}
