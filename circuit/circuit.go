@@ -179,6 +179,12 @@ func (c *Circuit) NewCircuit() (*Circuit, context.Context, error) {
 // RemoteNodeID is the verified key of the node at the other end.
 func (c *Circuit) RemoteNodeID() identity.NodeID { return c.link.RemoteNodeID() }
 
+// RemoteAccount is the key under which is counted what the other node uses: the
+// verified one, or an older one whose place that takes. A service that bounds
+// what one node may have goes by it, or a node with many keys has as much for
+// each.
+func (c *Circuit) RemoteAccount() identity.NodeID { return c.link.Account() }
+
 // RemotePeerID names the running peer at the other end.
 func (c *Circuit) RemotePeerID() string { return c.names.remote }
 

@@ -139,7 +139,7 @@ func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
 		}
 		idle.stop()
 		if !in.begun {
-			give, ok := r.places.take(c.Context, c.RemoteNodeID(), func() {
+			give, ok := r.places.take(c.Context, c.RemoteAccount(), func() {
 				// Who does not read what it is told need not be told more.
 				_ = c.SendOneWay(&circuit.Fragment{FragOp: opWait})
 			})
