@@ -2,9 +2,6 @@ package identity
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -17,15 +14,9 @@ import (
 // service name or an empty list, is an error, and so is a file that
 // [AuthorizedFile] would not use; nothing is written then.
 func AppendAuthorized(path string, e Entry) error {
-	line := e.String()
-	back, err := parseEntry(line, len(line)+1)
+	line, err := e.checkedLine()
 	if err != nil {
-		return fmt.Errorf("identity: entry: %w", err)
-	}
-	for _, list := range [][2][]string{{back.Services, e.Services}, {back.Start, e.Start}, {back.From, e.From}} {
-		if !slices.Equal(list[0], list[1]) {
-			return errors.New("identity: entry: a list element holds a comma, or is empty")
-		}
+		return err
 	}
 	file := SafeFile{Path: path, Max: maxPeersFile}
 	return file.Append(func(old []byte) (string, error) {
