@@ -1,12 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,10 +15,11 @@ import (
 
 func authorizeCmd(a *app) *cobra.Command {
 	var grant grant
+	var how authorizing
 	cmd := &cobra.Command{
-		Use:   "authorize NODE-OR-KEY [--services a,b] [--start a] [--from ADDRS] [--expires WHEN] [--max-circuits N] [--rate N]",
+		Use:   "authorize NODE-OR-KEY [--services a,b] [--start a] [--from ADDRS] [--expires WHEN] [--max-circuits N] [--rate N] [--replace|--add] [--like NODE-OR-KEY]",
 		Short: "Let another node in",
-		Long: `Append a line to authorized_peers that lets a node use the named services here,
+		Long: `Write a line to authorized_peers that lets a node use the named services here,
 or all of them without --services. NODE-OR-KEY is a node ID, a node's URL, a
 .pub file, or a line "ssh-ed25519 AAAA… comment", quoted or not. The file is
 read again for each request: a running "peerctl serve" needs no restart.
@@ -31,42 +31,99 @@ YYYYMMDDHHMM or YYYYMMDDHHMMSS in local time, or in UTC with a Z behind.
 --max-circuits is how many circuits the node may have open here, --rate how many
 openings and starts it may ask for in a second.
 
-A node that is listed several times may do what any of its lines allows.`,
+A node that is listed several times may do what any of its lines allows. So one
+that is listed already is refused here, with its lines, until it is said what is
+meant: --replace puts the new line in the place of all that it has, --add writes
+one more. If it has that line already, nothing is written.
+
+--like copies the options of each line of another key, or of the same one, but
+for those that are given here as well.
+
+To take a node off: peerctl deauthorize.`,
 		Example: "  peerctl authorize laptop.pub --services echo,files\n" +
-			"  peerctl authorize laptop.pub --services files --start '' --from 192.0.2.0/24 --expires 20271231\n" +
+			"  peerctl authorize laptop.pub --services files --start '' --from 192.0.2.0/24 --expires 20271231 --replace\n" +
+			"  peerctl authorize laptop.pub --like laptop.pub --max-circuits 100 --replace\n" +
 			"  peerctl authorize ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB… me@laptop",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := grant.check(cmd.Flags()); err != nil {
 				return err
 			}
-			return a.authorize(strings.Join(args, " "), grant)
+			switch {
+			case how.replace && how.add:
+				return usagef("--replace and --add are two things: is it to have the new line instead of those it has, or as well?")
+			case how.like == "" && cmd.Flags().Changed("like"):
+				return usagef("--like names nobody")
+			}
+			return a.authorize(strings.Join(args, " "), grant, how)
 		},
 	}
 	grant.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&how.replace, "replace", false, "in the place of every line that the key has")
+	cmd.Flags().BoolVar(&how.add, "add", false, "besides the lines that the key has")
+	cmd.Flags().StringVar(&how.like, "like", "", "copy the options of this `NODE-OR-KEY`'s lines, but for those given here")
 	return cmd
 }
 
-func (a *app) authorize(who string, grant grant) error {
+func (a *app) authorize(who string, grant grant, how authorizing) error {
 	id, comment, err := identify(who)
 	if err != nil {
 		return err
 	}
-	entry, err := grant.entry(id, comment)
+	entry, err := grant.entry(identity.Entry{ID: id, Comment: comment})
 	if err != nil {
 		return err
 	}
+	var like identity.NodeID
+	if how.like != "" {
+		if like, _, err = identify(how.like); err != nil {
+			return err
+		}
+	}
+	f, path, err := a.openAuthorized()
+	if err != nil {
+		return err
+	}
+	var wanted, has []identity.Entry
+	err = f.Change(id, func(all []identity.Entry) (_ []identity.Entry, err error) {
+		wanted = []identity.Entry{entry}
+		if how.like != "" {
+			if wanted, err = grant.like(all, like, entry, path); err != nil {
+				return nil, err
+			}
+		}
+		mine := linesOf(all, id)
+		if has, err = how.merge(mine, wanted); err != nil {
+			err = &listedError{id: id, path: path, lines: mine, again: a.again}
+		}
+		return has, err
+	})
+	if err != nil {
+		return err
+	}
+	r := authorizeResult{ID: id.String(), rights: rightsOf(wanted[0]), File: path}
+	for _, e := range has {
+		if !sameRights(e, wanted[0]) {
+			r.Also = append(r.Also, rightsOf(e))
+		}
+	}
+	return a.print(r)
+}
+
+// openAuthorized opens the authorized_peers file of this run, which need not
+// be there.
+func (a *app) openAuthorized() (*identity.AuthorizedFile, string, error) {
 	path, err := a.authorizedPath()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	if err := identity.AppendAuthorized(path, entry); err != nil {
-		return err
-	}
-	return a.print(authorizeResult{
-		ID: entry.ID.String(), Services: entry.Services, Start: entry.Start, From: entry.From, Expires: entry.Expires,
-		MaxCircuits: entry.MaxCircuits, Rate: entry.Rate, File: path,
-	})
+	f, err := identity.OpenAuthorizedFile(path, nil)
+	return f, path, err
+}
+
+// linesOf are the lines of one key.
+func linesOf(all []identity.Entry, id identity.NodeID) []identity.Entry {
+	return slices.DeleteFunc(slices.Clone(all), func(e identity.Entry) bool { return e.ID != id })
 }
 
 // identify finds out whom the user means.
@@ -93,40 +150,18 @@ func identify(who string) (identity.NodeID, string, error) {
 }
 
 type authorizeResult struct {
-	ID       string   `json:"id"`
-	Services []string `json:"services"` // null: all
-
-	// These are there if they were given.
-	Start       []string  `json:"start,omitzero"`
-	From        []string  `json:"from,omitzero"`
-	Expires     time.Time `json:"expires,omitzero"`
-	MaxCircuits int       `json:"max_circuits,omitzero"`
-	Rate        int       `json:"rate,omitzero"`
-
-	File string `json:"file"`
+	ID string `json:"id"`
+	rights
+	File string   `json:"file"`
+	Also []rights `json:"also,omitempty"` // what its other lines allow
 }
 
 func (r authorizeResult) text(w io.Writer) error {
-	what := "every service"
-	if r.Services != nil {
-		what = strings.Join(r.Services, ", ")
+	_, err := fmt.Fprintf(w, "%s may use %s (%s)\n", r.ID, r.rights, plain(r.File))
+	for _, also := range r.Also {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "and, by another line, %s\n", also)
+		}
 	}
-	if r.Start != nil {
-		what += ", and start " + cmp.Or(strings.Join(r.Start, ", "), "none of them,")
-	}
-	what += " here"
-	if r.From != nil {
-		what += ", from " + strings.Join(r.From, ", ")
-	}
-	if !r.Expires.IsZero() {
-		what += ", until " + r.Expires.Format(time.DateTime+" MST")
-	}
-	if r.MaxCircuits != 0 {
-		what += ", " + number(r.MaxCircuits, "circuit") + " at most"
-	}
-	if r.Rate != 0 {
-		what += ", " + number(r.Rate, "request") + " a second"
-	}
-	_, err := fmt.Fprintf(w, "%s may use %s (%s)\n", r.ID, what, plain(r.File))
 	return err
 }

@@ -35,6 +35,8 @@ type verdict struct {
 	Hint    string `json:"hint,omitempty"`    // what to do about it
 	Unacked *int   `json:"unacked,omitempty"` // fragments; nil: no circuit was lost
 
+	Lines []string `json:"lines,omitempty"` // of a file, that the message speaks of
+
 	alarm []string // lines for people that come first
 }
 
@@ -98,6 +100,9 @@ func (a *app) report(v verdict) {
 		a.say("%s", line)
 	}
 	a.say("peerctl: %s", v.Message)
+	for _, line := range v.Lines {
+		a.say("  %s", line)
+	}
 	if v.Hint != "" {
 		a.say("  hint: %s", v.Hint)
 	}
@@ -114,6 +119,8 @@ func rules() []rule {
 		isType(func(_ *app, e *usageError) verdict {
 			return verdict{Code: "usage", Exit: exitUsage, Hint: "peerctl --help, and peerctl COMMAND --help, show how"}
 		}),
+		isType((*app).listed),
+		isType(notListed),
 		isType((*app).badURL),
 		restarted,
 		isType((*app).lost),

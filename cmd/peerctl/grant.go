@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -47,12 +49,21 @@ func (g *grant) check(f *pflag.FlagSet) error {
 	return nil
 }
 
-// entry is the grant as a line for a key. Its options are read back as the
-// file will be, so what is wrong with one is said in the same words.
-func (g *grant) entry(id identity.NodeID, comment string) (identity.Entry, error) {
-	e := identity.Entry{
-		ID: id, Comment: comment, Services: g.services, Start: g.start, From: g.from,
-		MaxCircuits: g.maxCircuits, Rate: g.rate,
+// entry is e with what the flags say. Its options are read back as the file
+// will be, so what is wrong with one is said in the same words.
+func (g *grant) entry(e identity.Entry) (identity.Entry, error) {
+	if g.services != nil {
+		e.Services = g.services
+	}
+	if g.start != nil {
+		e.Start = g.start
+	}
+	if g.from != nil {
+		e.From = g.from
+	}
+	e.MaxCircuits, e.Rate = cmp.Or(g.maxCircuits, e.MaxCircuits), cmp.Or(g.rate, e.Rate)
+	if g.expires != "" {
+		e.Expires = time.Time{}
 	}
 	line := e.String()
 	if g.expires != "" {
@@ -60,7 +71,7 @@ func (g *grant) entry(id identity.NodeID, comment string) (identity.Entry, error
 			return e, usagef("--expires %q is not YYYYMMDD[HHMM[SS]][Z]", g.expires)
 		}
 		sep := ","
-		if line == id.PublicLine(comment) {
+		if line == e.ID.PublicLine(e.Comment) {
 			sep = " "
 		}
 		line = fmt.Sprintf("expiry-time=%q%s%s", g.expires, sep, line)
@@ -74,4 +85,63 @@ func (g *grant) entry(id identity.NodeID, comment string) (identity.Entry, error
 	}
 	e.Expires = entries[0].Expires
 	return e, nil
+}
+
+// like is each line of another key as one for this entry's, with what the
+// flags say.
+func (g *grant) like(all []identity.Entry, other identity.NodeID, entry identity.Entry, path string) ([]identity.Entry, error) {
+	var wanted []identity.Entry
+	for _, e := range linesOf(all, other) {
+		e.ID, e.Line, e.Comment = entry.ID, 0, cmp.Or(entry.Comment, e.Comment)
+		e, err := g.entry(e)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, e)
+	}
+	if wanted == nil {
+		return nil, &notListedError{id: other, path: path}
+	}
+	return wanted, nil
+}
+
+// rights are what one line allows.
+type rights struct {
+	Services []string `json:"services"` // null: all
+
+	// These are there if they were given.
+	Start       []string  `json:"start,omitzero"`
+	From        []string  `json:"from,omitzero"`
+	Expires     time.Time `json:"expires,omitzero"`
+	MaxCircuits int       `json:"max_circuits,omitzero"`
+	Rate        int       `json:"rate,omitzero"`
+}
+
+func rightsOf(e identity.Entry) rights {
+	return rights{Services: e.Services, Start: e.Start, From: e.From, Expires: e.Expires, MaxCircuits: e.MaxCircuits, Rate: e.Rate}
+}
+
+// String is what may be used, to follow "may use".
+func (r rights) String() string {
+	what := "every service"
+	if r.Services != nil {
+		what = strings.Join(r.Services, ", ")
+	}
+	if r.Start != nil {
+		what += ", and start " + cmp.Or(strings.Join(r.Start, ", "), "none of them,")
+	}
+	what += " here"
+	if r.From != nil {
+		what += ", from " + strings.Join(r.From, ", ")
+	}
+	if !r.Expires.IsZero() {
+		what += ", until " + r.Expires.Format(time.DateTime+" MST")
+	}
+	if r.MaxCircuits != 0 {
+		what += ", " + number(r.MaxCircuits, "circuit") + " at most"
+	}
+	if r.Rate != 0 {
+		what += ", " + number(r.Rate, "request") + " a second"
+	}
+	return what
 }

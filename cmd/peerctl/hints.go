@@ -30,7 +30,7 @@ func (a *app) refused(e *circuit.RefusedError) verdict {
 	case circuit.RefusedUnauthorized:
 		v.Code = "unauthorized"
 		v.Message = fmt.Sprintf("node %v does not allow node %v (this one) %s", e.Node, a.self, a.doing())
-		v.Hint = a.letIn()
+		v.Hint = a.letDoMore()
 	case circuit.RefusedUnknownService:
 		v.Hint = unknownServiceHint(a.wanted())
 	case circuit.RefusedUnknownPeer:
@@ -73,7 +73,7 @@ func (a *app) lost(e *circuit.LostError) verdict {
 	case said.Code == transport.CodeClosed:
 		v.Hint = "the other node was stopped: start it, and " + again
 	case said.Code == transport.CodeRefused:
-		v.Hint = a.letIn() + "; then " + again
+		v.Hint = a.letDoMore() + "; then " + again
 	default:
 		v.Hint = again
 	}
@@ -167,6 +167,10 @@ func passphraseHint(err error) string {
 func (a *app) letIn() string {
 	return fmt.Sprintf("on the other machine: peerctl authorize %v --services %s", a.self, a.wanted())
 }
+
+// letDoMore is the same for a node that could connect, so that it has a line
+// already: besides that.
+func (a *app) letDoMore() string { return a.letIn() + " --add" }
 
 // wanted is the service to name in a hint.
 func (a *app) wanted() string {

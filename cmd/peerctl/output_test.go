@@ -157,7 +157,7 @@ func TestForeignTextAboutTrustIsQuoted(t *testing.T) {
 		},
 		"a file's name in a result": func(a *app) error {
 			results := []result{
-				authorizeResult{From: []string{"10.*"}, File: foreign}, revokeResult{File: foreign}, rotateResult{File: foreign},
+				authorizeResult{rights: rights{From: []string{"10.*"}}, File: foreign}, deauthorizeResult{File: foreign}, revokeResult{File: foreign}, rotateResult{File: foreign},
 				pskResult{File: foreign}, knownChange{Addr: foreign, File: foreign}, knownChange{ID: "y", Addr: foreign, File: foreign},
 			}
 			for _, r := range results {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ckt.local/peer/files"
+	"ckt.local/transport"
 )
 
 const pushHelp = `Stream the file, or what is in the directory, at PATH to the files peer at
@@ -87,7 +88,19 @@ func (a *app) reportPush(report files.Report, err error) error {
 		}
 	}
 	if err == nil && failed > 0 {
-		err = fmt.Errorf("not pushed: %d of %d files and directories", failed, failed+done)
+		err = a.notPushed(report.Failed, failed+done)
+	}
+	return err
+}
+
+// notPushed has the hint of the first limit of the other node that a file has
+// met: what else went wrong, its own line tells.
+func (a *app) notPushed(failed []*files.FileError, all int) error {
+	err := fmt.Errorf("not pushed: %d of %d files and directories", len(failed), all)
+	for _, f := range failed {
+		if e, ok := errors.AsType[*transport.LimitError](f.Err); ok && e.Remote {
+			return advise(err, "push fewer files at a time, with a smaller --parallel; %s", a.atLimit(e))
+		}
 	}
 	return err
 }

@@ -49,6 +49,7 @@ type app struct {
 	ctx            context.Context // of the command; ends with an interrupt
 	stdin          *os.File
 	stdout, stderr *os.File
+	args           []string // as they were given, for hints
 
 	keyFile    string
 	authorized string
@@ -74,7 +75,7 @@ func run(args []string) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := withSignals()
 	defer stop()
-	a := &app{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, args: args}
 	cmd := newRoot(a)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
@@ -120,7 +121,7 @@ func newRoot(a *app) *cobra.Command {
 	flags.BoolVar(&a.asJSON, "json", false, "print results and errors as JSON")
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for another node's answer")
 	root.AddCommand(
-		keygenCmd(a), idCmd(a), authorizeCmd(a), knownCmd(a), revokeCmd(a), rotateCmd(a),
+		keygenCmd(a), idCmd(a), authorizeCmd(a), deauthorizeCmd(a), knownCmd(a), revokeCmd(a), rotateCmd(a),
 		serveCmd(a), startCmd(a), stopCmd(a), sendCmd(a), pushCmd(a),
 		lsCmd(a), pingCmd(a), demoCmd(a), demoNodeCmd(a), versionCmd(a),
 	)

@@ -113,16 +113,12 @@ func (a *app) limited(e *transport.LimitError) verdict {
 	if e.Size != 0 {
 		v.Message = fmt.Sprintf("%s of %d is over the limit of %s, which is %d", e.What, e.Size, where, e.Limit)
 	}
-	switch {
-	case !e.Remote:
+	if !e.Remote {
 		v.Hint = "give less at a time"
-	case strings.HasPrefix(e.What, "started peers"):
-		v.Exit = exitRefused
-		v.Hint = fmt.Sprintf("peerctl ls %s shows what runs there; peerctl stop-remote-peer PEERURL ends what is not needed", a.addr)
-	default:
-		v.Exit = exitRefused
-		v.Hint = fmt.Sprintf("peerctl ls %s --limits shows who uses how much; try again later, or have it raised there: peerctl serve --limits, or max-circuits and rate in authorized_peers", a.addr)
+		return v
 	}
+	v.Exit = exitRefused
+	v.Hint = a.atLimit(e)
 	return v
 }
 
