@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,13 +30,29 @@ new key in where they list the old one, and take it where a URL or known_peers
 has the old one. The statement goes to the FILE of --rotation, and is used as
 soon as the node runs with the new key. It is never overwritten.
 
-  1. peerctl keygen --out NEW                  make the new key
-  2. peerctl rotate --to NEW                   write the statement
-  3. peerctl --key NEW serve …                 restart the node with the new key
-  4. within the days: on the other machines    peerctl authorize NEWNODE
-     with the options of the old line, and give the new URL to whoever has the old
-  5. after that: delete the old key and the statement, and on the other machines
-     the old key's lines
+  1. peerctl keygen --out NEW     make the new key, with --encrypt if it is to
+                                  have a passphrase
+  2. peerctl rotate --to NEW      write the statement, and print what follows as
+                                  commands with the names of files and nodes
+  3. stop the node, move the new key to the place of the old one, so that no
+     command needs a --key, and start it again: it prints its new URL. A node
+     that runs with --key FILE is started with --key NEW instead
+  4. within the days, on each other machine:
+       peerctl authorize NEWNODE --like OLDNODE   if it lists the old key
+       peerctl known forget HOST:PORT             if "peerctl known list" has the
+       peerctl known add HOST:PORT NEWNODE        old key there
+     and the new URL takes the place of the old one wherever that is noted
+  5. afterwards, on each other machine that lists it: peerctl deauthorize OLDNODE
+     and here: delete the statement and the old key
+
+Both keys sign, and an encrypted one is opened for that: by an ssh-agent that
+has it (ssh-add NEW), with $CKT_PASSPHRASE if it is the same for both, or with
+what is typed. Whatever opens the old key for the node has to open the new one
+from step 3 on; afterwards, ssh-add -d OLD.pub takes the old one off the agent.
+
+Machines that have copies of the old key trust one another because it is their
+own. Give the new one and the statement to all of them in step 3: one that has
+the new key does not let in one that still has the old one.
 
 A key that was stolen is not to be rotated but revoked: whoever has it could
 make such a statement, too.`
@@ -110,11 +127,47 @@ func (a *app) rotate(to string, days int) error {
 	}
 	err = a.print(rotateResult{Old: r.Old.String(), New: r.New.String(), From: r.From, Until: r.Until, File: path})
 	if err == nil {
-		a.say("now restart the node with the new key: peerctl --key %s serve …\n"+
-			"then, until that day, on each machine that lists the old one: peerctl authorize %v\n"+
-			"and give the node's new URL to whoever has the old one", plain(to), r.New)
+		a.sayNext(r, from, to, path)
 	}
 	return err
+}
+
+// sayNext tells what is left to do once the statement is written, as commands
+// to be copied. to has the new key, from the old one.
+func (a *app) sayNext(r *trust.Rotation, from, to, statement string) {
+	flags := ""
+	if a.trust.rotation != "" {
+		flags = " --rotation " + shellWord(statement)
+	}
+	if a.keyFile == "" {
+		old := from + "." + r.Old.String()[:8]
+		a.say("stop the node, give the new key the old one's place, and start it again; it prints its new URL:")
+		a.say("  %s", moves(from, old, to))
+		from = old
+	} else {
+		flags += " --key " + shellWord(to)
+		a.say("restart the node with the new key; it prints its new URL:")
+	}
+	a.say("  peerctl%s serve …", flags)
+	a.say("then, until that day, on each machine that lists the old key:")
+	a.say("  peerctl authorize %v --like %v", r.New, r.Old)
+	a.say("on each machine where \"peerctl known list\" has the old key at an address:")
+	a.say("  peerctl known forget HOST:PORT && peerctl known add HOST:PORT %v", r.New)
+	a.say("and give the new URL to whoever has the old one. Afterwards, on each machine that lists the old key:")
+	a.say("  peerctl deauthorize %v", r.Old)
+	a.say("and here:")
+	a.say("  rm -f %s %s %s", shellWord(statement), shellWord(from), shellWord(from+".pub"))
+}
+
+// moves is the command that moves the key file at to old, and to to at, each with its public half if it has one.
+func moves(at, old, to string) string {
+	var steps []string
+	for _, step := range [][2]string{{at, old}, {to, at}, {at + ".pub", old + ".pub"}, {to + ".pub", at + ".pub"}} {
+		if _, err := os.Stat(step[0]); err == nil {
+			steps = append(steps, "mv "+shellWord(step[0])+" "+shellWord(step[1]))
+		}
+	}
+	return strings.Join(steps, " && ")
 }
 
 // vacant says what lies where the statement is to go.
