@@ -96,7 +96,7 @@ func TestCircuitsOfOneKeyAreBounded(t *testing.T) {
 	for range 2 {
 		out, err := sendText(t, client, s.url)
 		wantExit(t, err, exitRefused, out)
-		if !strings.Contains(out, "is reached: 1 circuits of one node") || !strings.Contains(out, "--limits shows") {
+		if !strings.Contains(out, "is reached: 1 circuits of one node") || !strings.Contains(out, " --max-circuits N --replace, if") {
 			t.Errorf("%s", out)
 		}
 	}
