@@ -111,6 +111,17 @@ func (c *Circuit) own(o Owner) error {
 	return nil
 }
 
+// tell lets the owner and the link know of an end.
+func (c *Circuit) tell(todo *after) {
+	if todo.remove {
+		c.owner.RemoveCircuit(c)
+	}
+	if todo.release {
+		c.link.forget(c, todo.dropped)
+	}
+	c.update(func(s *state) { s.telling-- })
+}
+
 // Close ends the circuit at both ends. What was sent before is delivered
 // before the other side's Reads closes. Closing again does nothing.
 func (c *Circuit) Close() { c.CloseWith(nil) }

@@ -95,6 +95,7 @@ type state struct {
 	released  bool        // the link has forgotten the circuit
 	finished  bool        // no goroutine will ever run for it again
 	owned     bool        // the owner knows it
+	telling   int         // calls of update that are about to tell the owner, or the link, of an end
 	poke      bool        // something that Fragments waits for has changed
 	timer     *time.Timer // ends a close that nobody takes, or that its side never completes
 	stall     *time.Timer // runs while Fragments calls take nothing of what is left after the end
@@ -338,7 +339,10 @@ func (c *Circuit) settleRelease(s *state, todo *after) {
 		close(s.acks)
 		s.acks = nil
 	}
-	if s.released && s.chansShut && s.flushers+s.readers == 0 && !s.pumping && !s.finished {
+	if todo.remove || todo.release {
+		s.telling++ // or the link would be done with it, and Wait return, before they know
+	}
+	if s.released && s.chansShut && s.flushers+s.readers+s.telling == 0 && !s.pumping && !s.finished {
 		s.finished, todo.finish = true, true
 		todo.freeIn += s.inBooked
 		s.inBooked = 0
@@ -384,11 +388,8 @@ func (c *Circuit) carryOut(todo *after) {
 		todo.want.car.control.say(todo.want.appendWant)
 	}
 	c.giveBack(todo.freeIn, todo.freeOut)
-	if todo.remove {
-		c.owner.RemoveCircuit(c)
-	}
-	if todo.release {
-		c.link.forget(c, todo.dropped)
+	if todo.remove || todo.release {
+		c.tell(todo)
 	}
 	if todo.finish {
 		c.leaveQueues()

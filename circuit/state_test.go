@@ -128,6 +128,37 @@ func TestOpeningOnALinkThatEndsIsAnswered(t *testing.T) {
 	})
 }
 
+// A slowOwner takes a second to take note of an end.
+type slowOwner struct{ fakeOwner }
+
+func (o *slowOwner) RemoveCircuit(c *Circuit) {
+	time.Sleep(time.Second)
+	o.fakeOwner.RemoveCircuit(c)
+}
+
+// The goroutine that tells the owner of the end may be held up while the others
+// of the circuit end. Whoever waits for the link waits for it as well.
+func TestWaitReturnsWhenTheOwnerKnows(t *testing.T) {
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
+		o := &slowOwner{}
+		slow, err := newFakeCircuit(c.link, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow.acceptFake()
+		go slow.lose(errors.New("gone"))
+		synctest.Wait()
+		slow.at.readEnded(transport.ErrLost)
+		c.Close()
+		c.at.readEnded(transport.ErrLost)
+		c.link.end(transport.ErrLost)
+		c.link.Wait()
+		if o.removed != 1 {
+			t.Errorf("the owner was told of the end of %d circuits", o.removed)
+		}
+	})
+}
+
 // With a window of a few bytes everything is due at once, but only once.
 func TestSmallestWindowIsAcknowledgedOnce(t *testing.T) {
 	inFake(t, Config{Ledger: Bounded(limit.Circuit{Window: 1})}, func(t *testing.T, c *fakeCircuit) {
