@@ -177,7 +177,13 @@ func TestAuditLogOfDialsAndStrangers(t *testing.T) {
 	if err := here.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if short, text := log.take(t); len(short) != 1 || !strings.Contains(text, `"n":19`) {
-		t.Errorf("what was left out: %s", text)
+	short, text = log.take(t)
+	var last struct{ N int }
+	if err := json.Unmarshal([]byte(text), &last); err != nil || len(short) != 1 {
+		t.Fatalf("what was left out: %s, %v", text, err)
+	}
+	// Where a handshake is slow another one is begun beside it, and judged too.
+	if last.N < 19 || last.N > 2*20 {
+		t.Errorf("%d are counted of 19: %s", last.N, text)
 	}
 }

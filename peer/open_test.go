@@ -13,6 +13,7 @@ import (
 	"ckt.local/transport"
 	"ckt.local/transport/identity"
 	"ckt.local/transport/limit"
+	"ckt.local/transport/simnet"
 )
 
 func TestCircuitsBetweenLocalAndRemotePeers(t *testing.T) {
@@ -242,23 +243,25 @@ func TestFirstFragmentOverTheLimit(t *testing.T) {
 	}
 }
 
+// In virtual time: the refusal has an eighth of the opener's patience for its way.
 func TestServiceThatTakesNoCircuits(t *testing.T) {
-	nodes := peertest.NewCluster(t, 2)
-	nodes.Register("echo", echo)
-	release := make(chan struct{})
-	nodes.Register("deaf", func(p *peer.LocalPeer, _ context.Context, _ <-chan *circuit.Circuit) error {
-		<-release
-		return nil
+	inBubble(t, 2, func(t *testing.T, _ *simnet.Network, nodes *peertest.Cluster) {
+		nodes.Register("echo", echo)
+		release := make(chan struct{})
+		nodes.Register("deaf", func(p *peer.LocalPeer, _ context.Context, _ <-chan *circuit.Circuit) error {
+			<-release
+			return nil
+		})
+		defer close(release)
+		mine, deaf := nodes.Start(0, "echo"), nodes.Start(1, "deaf")
+		for range 32 {
+			open(t, mine, deaf.URL(), nil)
+		}
+		_, _, err := mine.NewCircuitToPeerURL(deaf.URL(), nil, 500*time.Millisecond)
+		wantRefused(t, err, circuit.RefusedBusy)
+		theirs := nodes.Start(1, "echo")
+		if got := say(t, open(t, mine, theirs.URL(), nil), "others"); got != "others" {
+			t.Fatalf("another peer of that node says %q", got)
+		}
 	})
-	defer close(release)
-	mine, deaf := nodes.Start(0, "echo"), nodes.Start(1, "deaf")
-	for range 32 {
-		open(t, mine, deaf.URL(), nil)
-	}
-	_, _, err := mine.NewCircuitToPeerURL(deaf.URL(), nil, 500*time.Millisecond)
-	wantRefused(t, err, circuit.RefusedBusy)
-	theirs := nodes.Start(1, "echo")
-	if got := say(t, open(t, mine, theirs.URL(), nil), "others"); got != "others" {
-		t.Fatalf("another peer of that node says %q", got)
-	}
 }
