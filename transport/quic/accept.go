@@ -236,6 +236,7 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 	v := e.table.offer(c, h.Replace)
 	if v.holds != nil {
 		e.mu.Unlock()
+		c.lose(v.stale)
 		return &refusalError{
 			code: transport.CodeDuplicate, reason: "there is a connection already",
 			holds: v.holds.serial, yours: v.holds.theirs,

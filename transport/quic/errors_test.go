@@ -99,3 +99,26 @@ func TestConfigNeeds(t *testing.T) {
 		t.Errorf("Listen has failed and left the socket open: %v", err)
 	}
 }
+
+func TestTwoConnsThatAreLost(t *testing.T) {
+	// The other side has lost a half-open and an open one, and names the one
+	// that it was told of: with the second name it is in.
+	for _, halfFirst := range []bool{true, false} {
+		other := node{nonce: 2}
+		tab := table{self: node{nonce: 1}, nodes: make(map[node]*entry), greeting: make(map[uint64]chan struct{})}
+		accepted := func() *conn { return &conn{node: other, serial: tab.next()} }
+		half, open := accepted(), accepted()
+		tab.nodes[other] = &entry{half: half, open: open}
+		first, second := half, open
+		if !halfFirst {
+			first, second = open, half
+		}
+		if v := tab.offer(accepted(), first.serial); v.holds != second || len(v.stale) != 1 || v.stale[0] != first {
+			t.Errorf("the first is named: %+v", v)
+		}
+		last := accepted()
+		if v := tab.offer(last, second.serial); v.holds != nil || len(v.stale) != 1 || v.stale[0] != second || tab.nodes[other].half != last {
+			t.Errorf("the second is named: %+v", v)
+		}
+	}
+}

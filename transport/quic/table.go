@@ -57,7 +57,7 @@ type entry struct {
 // wait and holds is set; neither: it is in.
 type verdict struct {
 	wait  <-chan struct{} // ask again when this is closed
-	holds *conn           // there is this connection already
+	holds *conn           // there is this connection already; stale may be set too
 	stale []*conn         // what the other side no longer has; the caller ends them as lost
 	floor uint64          // with a welcome
 }
@@ -100,7 +100,7 @@ func (t *table) offer(c *conn, replace uint64) verdict {
 	n := t.at(c.node)
 	for _, has := range []*conn{n.half, n.open} {
 		if has != nil && has.serial != replace {
-			return verdict{holds: has}
+			return verdict{holds: has, stale: t.drop(c.node, replace)}
 		}
 	}
 	v := verdict{stale: t.restarted(c)}
@@ -113,6 +113,20 @@ func (t *table) offer(c *conn, replace uint64) verdict {
 	v.floor = t.floor()
 	t.settled(c.node, n)
 	return v
+}
+
+// drop takes out what the other side has named as lost. It can name one at a
+// time: where there are a half-open and an open connection, and both are lost, it
+// would else be told of the one, of the other, of the one again, and so on.
+func (t *table) drop(id node, lost uint64) (stale []*conn) {
+	n := t.nodes[id]
+	for _, has := range []**conn{&n.half, &n.open} {
+		if *has != nil && (*has).serial == lost {
+			stale, *has = append(stale, *has), nil
+			t.settled(id, n)
+		}
+	}
+	return stale
 }
 
 // confirm opens c, which the other side has dialled and whose welcome it has
