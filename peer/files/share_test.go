@@ -122,10 +122,10 @@ func TestPushOfMoreThanThePlaces(t *testing.T) {
 // that for a standstill, as long as those move.
 func TestPushWaitsForItsTurn(t *testing.T) {
 	dir, big, small := t.TempDir(), filepath.Join(t.TempDir(), "big"), writeFile(t)
-	write(t, big, make([]byte, 8<<20), 0o644)
+	write(t, big, make([]byte, 4<<20), 0o644)
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(t, files.Config{Dir: dir, MaxOpenPerNode: 1})
-		c.net.SetDefault(simnet.Link{Latency: 5 * time.Millisecond, Bandwidth: 64 << 10})
+		c.net.SetDefault(simnet.Link{Latency: 5 * time.Millisecond, Bandwidth: 48 << 10})
 		first := make(chan error, 1)
 		start := time.Now()
 		go func() {
