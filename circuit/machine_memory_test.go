@@ -103,6 +103,10 @@ func (m *machine) want(arg byte) {
 		m.t.Fatalf("%+v is taken, with %d come and %d granted", w, s.rcvCost, s.granted)
 	case err != nil && (!mine || !broken || stale):
 		m.t.Fatalf("%+v: %v, with %d come and %d granted", w, err, s.rcvCost, s.granted)
+	case mine && err == nil && !stale:
+		// It gets credit for a fragment of that size, and may use it for
+		// several; how many of them are unread then is up to the pump.
+		m.largest = max(m.largest, int(w.Next-w.At))
 	case (!mine || stale) && (s.want.At != before.At || s.want.Next != before.Next):
 		m.t.Fatalf("%+v is nothing to the circuit, and takes the place of %+v", w, before)
 	}
