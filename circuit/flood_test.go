@@ -64,7 +64,8 @@ func TestSilentStreams(t *testing.T) {
 			at := endpointAt(t, loopback(t))
 			t.Cleanup(func() { at.Close() })
 			// The time of those that are silent, and enough for the others.
-			cfg := circuit.Config{OpenTimeout: 2 * time.Second}
+			// It takes two rounds of that time, in which nobody here answers pings.
+			cfg := circuit.Config{OpenTimeout: 2 * time.Second, Silence: time.Minute}
 			r := connectRaw(t, at, cfg).settle()
 			other := connectRaw(t, at, cfg).settle()
 			s, c := r.open()
