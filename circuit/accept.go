@@ -13,7 +13,7 @@ import (
 
 // serveOpen answers an open frame. The error is about the frame; a refusal is
 // an answer, not an error.
-func (car *carrier) serveOpen(s transport.Stream, body []byte) error {
+func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) error {
 	var open wireOpen
 	if err := parse(body, &open); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte) error {
 	case open.Resume:
 		err = &Refusal{Code: refusedGone}
 	default:
-		err = car.accept(ctx, s, &open)
+		err = car.accept(ctx, s, &open, place)
 	}
 	if _, broken := errors.AsType[*protocolError](err); broken {
 		return err
@@ -134,7 +134,7 @@ func (c *Circuit) begin(s *state, a *attachment, open *wireOpen) {
 }
 
 // accept asks the acceptor and, on its yes, hands over a new circuit.
-func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOpen) (err error) {
+func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOpen, place *serving) (err error) {
 	l := car.link
 	defer l.decided(open.CircuitID)
 	if open.Generation == 0 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromSeed).IsZero() {
@@ -154,7 +154,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		ToPeerID:    open.ToPeer,
 		ToService:   open.ToService,
 	}
-	acc, err := l.decide(ctx, &req)
+	acc, err := l.decide(ctx, &req, place)
 	if err != nil {
 		return err
 	}
@@ -200,12 +200,13 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 
 // decide books what a new circuit takes, and asks the acceptor about it. After
 // an error nothing is booked.
-func (l *Link) decide(ctx context.Context, req *OpenRequest) (acc Acceptance, err error) {
+func (l *Link) decide(ctx context.Context, req *OpenRequest, place *serving) (acc Acceptance, err error) {
 	if req.Circuits, err = l.reserve(ctx); err != nil {
 		l.hub.acceptor.CircuitRefused(*req, err)
 		return acc, err
 	}
 	if acc, err = l.hub.acceptor.AcceptCircuit(ctx, *req); err == nil {
+		place.unbook()
 		if err = RefuseLimit(l.bookStart()); err != nil {
 			l.hub.acceptor.CircuitRefused(*req, err)
 		}

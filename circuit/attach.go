@@ -50,7 +50,7 @@ type attachment struct {
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
 	ahead     int64          // counted in Link.early: a new circuit may send data before ready
-	turn      bool           // has one of carrier.turns, until the other side has answered
+	turn      chan struct{}  // has a token of ours until the other side has answered; nil: it has none
 	credit    uint64         // the highest of acknowledgements before ready
 	reading   bool           // readLoop runs, or has run
 	flushing  bool           // run runs
@@ -68,11 +68,12 @@ func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
 }
 
 // attach makes s carry the circuit, at the side that has opened it. It is
-// called once for each stream that car.openStream has returned.
-func (c *Circuit) attach(car *carrier, s transport.Stream) {
+// called once for each stream that car.openStream has returned, with the turn
+// that came with it.
+func (c *Circuit) attach(car *carrier, s transport.Stream, turn chan struct{}) {
 	a := newAttachment(c, car, s)
 	if !car.add(a) {
-		<-car.turns
+		<-turn
 		s.Reset(transport.CodeClosed)
 		return
 	}
@@ -87,13 +88,13 @@ func (c *Circuit) attach(car *carrier, s transport.Stream) {
 		}
 		s.gen++
 		a.gen = s.gen
-		a.handshake, a.turn = c.openFrame(s), true
+		a.handshake, a.turn = c.openFrame(s), turn
 		s.take(a)
 		c.goAhead(s)
 		done = true
 	})
 	if !done {
-		<-car.turns
+		<-turn
 		car.remove(a)
 		s.Reset(transport.CodeClosed)
 	}
@@ -117,9 +118,9 @@ func (c *Circuit) goAhead(s *state) {
 func (a *attachment) decided() {
 	a.c.link.early.Add(-a.ahead)
 	a.ahead = 0
-	if a.turn {
-		a.turn = false
-		<-a.car.turns // it is there
+	if a.turn != nil {
+		<-a.turn // it is there
+		a.turn = nil
 	}
 }
 

@@ -2,7 +2,6 @@ package circuit
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -23,22 +22,25 @@ type carrier struct {
 	cancel context.CancelCauseFunc
 
 	control control
-	turns   chan struct{} // has a token for each stream of this side that waits for its answer
+	served  served
 
-	mu       sync.Mutex // never held across a wait
-	over     bool
-	settled  bool                   // the other side's settings have come
-	streams  map[uint64]*attachment // those that carry a circuit, by stream
-	queue    []*Circuit             // to be attached here
-	resuming bool                   // attachQueued runs
-	resumed  bool                   // the other side has named all its circuits
-	named    int                    // how many that were
+	mu      sync.Mutex // never held across a wait
+	over    bool
+	settled bool                   // the other side's settings have come
+	streams map[uint64]*attachment // those that carry a circuit, by stream
+	lanes   [lanes]lane            // circuits that are to be attached here
+	resumed bool                   // the other side has named all its circuits
+	named   int                    // how many that were
 }
 
 func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {
-	car := &carrier{link: l, conn: conn, seq: seq, streams: map[uint64]*attachment{}, turns: make(chan struct{}, maxOpenings)}
+	car := &carrier{link: l, conn: conn, seq: seq, streams: map[uint64]*attachment{}}
 	car.ctx, car.cancel = context.WithCancelCause(context.Background())
 	car.control.init()
+	car.served.init()
+	for i := range car.lanes {
+		car.lanes[i].turns = make(chan struct{}, maxOpenings)
+	}
 	return car
 }
 
@@ -65,7 +67,9 @@ func (car *carrier) fail(code transport.Code, cause error) {
 	first := !car.over
 	car.over = true
 	car.cancel(cause) // before anybody can see over: what fails because of it must not look like a refusal
-	car.queue = nil
+	for i := range car.lanes {
+		car.lanes[i].queue = nil
+	}
 	left := slices.Collect(maps.Values(car.streams))
 	car.mu.Unlock()
 	if !first {
@@ -152,114 +156,4 @@ func (car *carrier) resume() {
 			}
 		}
 	})
-}
-
-// attachSoon gives c a stream on the carrier, once there is a place for one.
-func (car *carrier) attachSoon(c *Circuit) {
-	car.mu.Lock()
-	defer car.mu.Unlock()
-	if car.over {
-		return // the next carrier takes c up
-	}
-	car.queue = append(car.queue, c)
-	if !car.resuming {
-		car.resuming = true
-		car.link.wg.Go(car.attachQueued) // acceptLoop is counted as long as the carrier is not over
-	}
-}
-
-// openStream returns a stream for one attachment, when it is its turn: with the
-// stream the caller has one of turns.
-func (car *carrier) openStream(ctx context.Context) (transport.Stream, error) {
-	select {
-	case car.turns <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-car.ctx.Done():
-		return nil, context.Cause(car.ctx)
-	}
-	s, err := car.conn.OpenStream(ctx)
-	if err != nil {
-		<-car.turns
-	}
-	return s, err
-}
-
-// attachQueued runs while there are circuits to attach.
-func (car *carrier) attachQueued() {
-	for {
-		car.mu.Lock()
-		if len(car.queue) == 0 {
-			car.queue, car.resuming = nil, false
-			car.mu.Unlock()
-			return
-		}
-		c := car.queue[0]
-		car.queue = car.queue[1:]
-		car.mu.Unlock()
-		s, err := car.openStream(car.ctx)
-		if err != nil {
-			return // the carrier is lost, and the next one takes them up
-		}
-		c.attach(car, s)
-	}
-}
-
-// acceptLoop takes the streams that the other side opens. It does nothing
-// that waits, so one slow opening delays no other.
-func (car *carrier) acceptLoop() {
-	slots := make(chan struct{}, maxOpenings)
-	for {
-		s, err := car.conn.AcceptStream(context.Background())
-		if err != nil {
-			car.fail(transport.CodeClosed, connCause(car.conn, err))
-			return
-		}
-		select {
-		case slots <- struct{}{}:
-		case <-car.ctx.Done():
-			continue // until AcceptStream fails
-		}
-		car.link.wg.Go(func() {
-			car.serveStream(s, func() { <-slots })
-		})
-	}
-}
-
-// connCause is why conn ended, or err if it does not say.
-func connCause(conn transport.Conn, err error) error {
-	if cause := context.Cause(conn.Context()); cause != nil {
-		return cause
-	}
-	return err
-}
-
-// serveStream finds out what a stream of the other side is for.
-func (car *carrier) serveStream(s transport.Stream, done func()) {
-	l := car.link
-	s.SetReadDeadline(time.Now().Add(l.cfg.OpenTimeout))
-	typ, body, err := transport.ReadFrame(s, maxSmallFrame)
-	s.SetReadDeadline(time.Time{})
-	switch {
-	case err == nil && typ == frameSettings:
-		done()
-		err := car.readControl(s, body)
-		if car.ctx.Err() == nil {
-			car.fail(transport.CodeProtocol, connCause(car.conn, err))
-		}
-		return
-	case err == nil && typ == frameOpen:
-		err = car.serveOpen(s, body)
-	case err == nil:
-		err = faultf("a stream begins with frame type %#x", byte(typ))
-	}
-	if err != nil {
-		level := slog.LevelDebug // an opener may give up
-		if isForeign(err) && car.ctx.Err() == nil {
-			level = slog.LevelWarn
-		}
-		l.cfg.Logger.Log(car.ctx, level, "circuit: bad stream", "node", l.node, "error", err)
-		s.Reset(transport.CodeProtocol)
-	}
-	done()
 }

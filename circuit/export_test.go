@@ -47,7 +47,7 @@ func Apart(cfg Config) Config {
 // Turns is how many streams of this side wait for their answer.
 func (l *Link) Turns() int {
 	if car := l.carrier(); car != nil {
-		return len(car.turns)
+		return len(car.lanes[laneNew].turns) + len(car.lanes[laneResume].turns)
 	}
 	return 0
 }

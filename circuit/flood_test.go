@@ -89,6 +89,36 @@ func TestSilentStreams(t *testing.T) {
 	}
 }
 
+// Streams that have begun their first frame are in the account of their node,
+// and no more of them are taken than there is memory for, but a few.
+func TestStreamsWithoutAnAnswerAreBooked(t *testing.T) {
+	const bound = 2 << 20
+	at := endpointAt(t, loopback(t))
+	t.Cleanup(func() { at.Close() })
+	r := connectRaw(t, at, circuit.Config{
+		Ledger: circuit.Bounded(limit.Circuit{InboxPerNode: bound, Payload: 1 << 10}), OpenTimeout: time.Minute, Silence: time.Minute,
+	}).settle()
+	var all []transport.Stream
+	for range 1000 {
+		all = append(all, r.stream(frameOf(frameOpen, make([]byte, 8000))[:4000]))
+	}
+	used := r.honest.link.Booked
+	for used() < bound-32<<10 {
+		runtime.Gosched()
+	}
+	if n := used(); n > bound {
+		t.Errorf("%d bytes are booked, want at most %d", n, bound)
+	}
+	for _, s := range all {
+		s.Reset(0)
+	}
+	for used() > 0 {
+		runtime.Gosched()
+	}
+	s, c := r.open()
+	wantAlive(t, s, c, 1)
+}
+
 // heap is what is in use after garbage collection.
 func heap() uint64 {
 	runtime.GC()

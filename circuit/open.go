@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxOpenings is how many streams of one link may be without their first
-	// frame or their answer at once. The next ones wait, at the side that opens
-	// them: at the other one they would count as unread.
+	// maxOpenings is how many streams of a lane may wait for their answer. The
+	// next ones wait at the side that opens them: at the other one they would
+	// count as unread.
 	maxOpenings = 1024
 
 	// longestOpening is how long an acceptor lets an opener wait at most.
@@ -155,8 +155,9 @@ func (c *Circuit) queueFirst(f *Fragment) error {
 // attachFirst gives c a stream on the carrier, waiting for a place for one.
 // Without success, the next carrier takes c up, or ctx's end gives it up.
 func (car *carrier) attachFirst(ctx context.Context, c *Circuit) {
-	if s, err := car.openStream(ctx); err == nil {
-		c.attach(car, s)
+	turns := car.lanes[laneNew].turns
+	if s, err := car.openStream(ctx, turns); err == nil {
+		c.attach(car, s, turns)
 	}
 }
 

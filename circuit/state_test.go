@@ -113,15 +113,16 @@ func TestOpeningOnALinkThatEndsIsAnswered(t *testing.T) {
 			t.Errorf("opening on a lost stream: %v, want a LostError", err)
 		}
 		car := c.link.carrier()
-		s, err := car.openStream(t.Context())
+		turns := car.lanes[laneNew].turns
+		s, err := car.openStream(t.Context(), turns)
 		if err != nil {
 			t.Fatal(err)
 		}
-		opening.attach(car, s)
+		opening.attach(car, s, turns)
 		if opening.State().Attached {
 			t.Error("it is attached after its end")
 		}
-		if n := len(car.turns); n != 0 {
+		if n := len(turns); n != 0 {
 			t.Errorf("it keeps %d turns", n)
 		}
 		opening.Close()

@@ -112,3 +112,52 @@ func TestTurnsAreGivenBack(t *testing.T) {
 		}
 	})
 }
+
+// Circuits are taken up again at once, though the other side has not decided
+// yet about as many openings as there may be.
+func TestResumptionDoesNotWaitForOpenings(t *testing.T) {
+	inLasting(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+		var as, bs []*circuit.Circuit
+		for range 50 {
+			a, b := p.openCircuit(t, nil)
+			as, bs = append(as, a), append(bs, b)
+		}
+		p.b.hold()
+		ctx, giveUp := context.WithCancel(context.Background())
+		var openings sync.WaitGroup
+		for range 3000 {
+			openings.Go(func() {
+				if _, err := p.a.link.Open(ctx, p.a.params(nil)); err == nil {
+					t.Error("an opening that nobody has decided about succeeds")
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		p.outage(20 * time.Second)
+		healed := time.Now()
+		for i := range as {
+			if err := as[i].SendOneWay(frag(int64(i), "x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range bs {
+			if f := <-bs[i].Reads; f == nil || f.FragPart != int64(i) {
+				t.Errorf("circuit %d reads %v", i, f)
+			}
+		}
+		if took := time.Since(healed); took > 6*time.Second {
+			t.Errorf("circuits were taken up after %v", took)
+		}
+		giveUp()
+		openings.Wait()
+		p.b.release()
+		for i := range as {
+			as[i].Close()
+			bs[i].Close()
+		}
+		for len(p.b.news) > 0 {
+			(<-p.b.news).Close()
+		}
+		p.forgotten(t, 5*time.Minute)
+	})
+}
