@@ -25,6 +25,8 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) e
 	}
 	ctx, cancel := context.WithTimeout(car.ctx, wait)
 	defer cancel()
+	// An opener that gives up frees its place here at once.
+	defer context.AfterFunc(s.Context(), cancel)()
 	c, err := l.known(ctx, &open)
 	switch {
 	case err != nil:
@@ -40,8 +42,8 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) e
 	}
 	switch {
 	case err == nil:
-	case car.ctx.Err() != nil:
-		s.Reset(transport.CodeClosed) // no answer: the opener asks again on the next carrier
+	case car.ctx.Err() != nil, s.Context().Err() != nil:
+		s.Reset(transport.CodeClosed) // no answer: the opener asks again on the next carrier, or has given up
 	default:
 		car.refuse(s, err)
 	}

@@ -38,9 +38,8 @@ func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {
 	car.ctx, car.cancel = context.WithCancelCause(context.Background())
 	car.control.init()
 	car.served.init()
-	for i := range car.lanes {
-		car.lanes[i].turns = make(chan struct{}, maxOpenings)
-	}
+	car.lanes[laneNew].turns = make(chan struct{}, maxOpenings)
+	car.lanes[laneResume].turns = make(chan struct{}, maxResuming)
 	return car
 }
 

@@ -62,6 +62,7 @@ func (k *fakeConn) stream() *fakeStream {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := &fakeStream{id: uint64(4 * len(k.streams)), gone: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	context.AfterFunc(k.ctx, func() { s.Reset(transport.CodeClosed) })
 	k.streams = append(k.streams, s)
 	return s
@@ -85,6 +86,10 @@ func (k *fakeConn) writtenBytes() int {
 type fakeStream struct {
 	id   uint64
 	gone chan struct{} // closed by Reset
+
+	ctx    context.Context // ends with it
+	cancel context.CancelFunc
+
 	once sync.Once
 
 	mu      sync.Mutex
@@ -163,7 +168,8 @@ func (s *fakeStream) Close() error {
 }
 
 func (s *fakeStream) ID() uint64                      { return s.id }
-func (s *fakeStream) Reset(transport.Code)            { s.once.Do(func() { close(s.gone) }) }
+func (s *fakeStream) Context() context.Context        { return s.ctx }
+func (s *fakeStream) Reset(transport.Code)            { s.once.Do(func() { close(s.gone); s.cancel() }) }
 func (s *fakeStream) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
 func (s *fakeStream) Prioritize(transport.Priority)   {}
 

@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	// maxOpenings is how many streams of a lane may wait for their answer. The
-	// next ones wait at the side that opens them: at the other one they would
-	// count as unread.
+	// maxOpenings is how many openings may wait for their answer on a carrier,
+	// maxResuming how many resumptions, which are answered at once. The next
+	// ones wait at the side that opens them: at the other one they would count
+	// as unread.
 	maxOpenings = 1024
+	maxResuming = 2048
 
 	// longestOpening is how long an acceptor lets an opener wait at most.
 	longestOpening = 10 * time.Minute

@@ -13,7 +13,7 @@ const (
 	// maxServed is how many streams of the other side on one carrier may be
 	// without their first frame or their answer at once; the next ones wait
 	// unread. It is what an opener may have under way in both lanes.
-	maxServed = lanes * maxOpenings
+	maxServed = maxOpenings + maxResuming
 
 	// servedCost is what such a stream may take, in bytes: a first frame of 8
 	// KiB, a goroutine, the stream.

@@ -53,6 +53,40 @@ func TestOpenersTakeTurns(t *testing.T) {
 	})
 }
 
+// Openings that are given up do not keep their places at the other side until
+// the time is over that they were told to have.
+func TestOpeningsThatAreGivenUpMakeRoom(t *testing.T) {
+	inLasting(t, circuit.Config{}, circuit.Config{}, func(t *testing.T, p *lasting) {
+		for range 3 {
+			p.b.hold()
+			ctx, giveUp := context.WithTimeout(context.Background(), 9*time.Minute)
+			var all sync.WaitGroup
+			for range 4000 {
+				all.Go(func() {
+					if _, err := p.a.link.Open(ctx, p.a.params(nil)); err == nil {
+						t.Error("an opening that nobody has decided about succeeds")
+					}
+				})
+			}
+			time.Sleep(time.Second)
+			giveUp()
+			all.Wait()
+			time.Sleep(time.Second)
+			if n := p.b.asked.Load(); n != 0 {
+				t.Errorf("the acceptor is asked about %d openings that were given up", n)
+			}
+			p.b.release()
+			a, b := p.openCircuit(t, nil)
+			if n := a.Stats().Attachments; n != 1 {
+				t.Errorf("attached %d times", n)
+			}
+			a.Close()
+			b.Close()
+			p.forgotten(t, time.Minute)
+		}
+	})
+}
+
 // An outage, a timeout, and a refusal give the turn back as well.
 func TestTurnsAreGivenBack(t *testing.T) {
 	const turns = 1024

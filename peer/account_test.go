@@ -195,3 +195,36 @@ func TestRefusalsByLimitsAreAudited(t *testing.T) {
 		return strings.Contains(text, `"action":"connect","node":"`+key.ID().String()) && strings.Contains(text, "too many connections of one node")
 	})
 }
+
+// A key that is let in itself has one account, whatever keys sign that it takes
+// their place.
+func TestNobodyHasMoreAccountsThanKeys(t *testing.T) {
+	key := newKey(t) // the only one that is listed
+	there := newNode(t, peer.Config{Authorize: peer.AllowNodes(key.ID()), Limits: limit.Limits{
+		Transport: limit.Transport{ConnsPerNode: 3}, Peer: limit.Peer{StartedPerNode: 2}, Circuit: limit.Circuit{CircuitsPerNode: 4},
+	}})
+	register(t, there, "idle", idle)
+	refused := 0
+	for range 5 {
+		h := newNode(t, peer.Config{Identity: key, Rotation: rotated(t, newKey(t), key, 2*time.Hour), Authorize: peer.AllowNodes(there.ID())})
+		register(t, h, "idle", idle)
+		p, err := h.PeerAPI.StartLocalPeer(t.Context(), "idle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, _, err := h.PeerAPI.StartRemotePeer(t.Context(), "idle", there.URL(), 0)
+		if err != nil {
+			refused++
+			continue
+		}
+		open(t, p, url, nil)
+	}
+	if refused != 3 {
+		t.Errorf("%d of 5 processes were refused a peer, want 3", refused)
+	}
+	for _, r := range []limit.Resource{limit.Conns, limit.Circuits, limit.Peers} {
+		if u := there.Limits()[r]; u.Top != key.ID() || u.Used > u.PerNode || u.TopUsed != u.Used {
+			t.Errorf("%s: %+v, want all under the one key, within its bound", u.What, u)
+		}
+	}
+}

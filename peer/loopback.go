@@ -130,6 +130,7 @@ type loopStream struct {
 }
 
 func (s *loopStream) ID() uint64                    { return s.id }
+func (s *loopStream) Context() context.Context      { return s.out.written }
 func (s *loopStream) Prioritize(transport.Priority) {}
 
 func (s *loopStream) Read(p []byte) (int, error) {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"context"
 	"io"
 	"os"
 	"sync"
@@ -19,6 +20,9 @@ type loopPipe struct {
 	buf            []byte
 	eof            bool // the writer has closed
 	reader, writer loopSide
+
+	written context.Context // ends when the writer's side is done
+	over    context.CancelFunc
 }
 
 // A loopSide is what one side of a pipe may do.
@@ -31,6 +35,7 @@ type loopSide struct {
 func newLoopPipe() *loopPipe {
 	p := new(loopPipe)
 	p.changed = sync.NewCond(&p.mu)
+	p.written, p.over = context.WithCancel(context.Background())
 	return p
 }
 
@@ -112,6 +117,7 @@ func (p *loopPipe) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.eof = true
+	p.over()
 	p.changed.Broadcast()
 	return p.writer.err
 }
@@ -126,6 +132,7 @@ func (p *loopPipe) fail(reader, writer error) {
 	}
 	if writer != nil && p.writer.err == nil {
 		p.writer.err = writer
+		p.over()
 	}
 	p.changed.Broadcast()
 }

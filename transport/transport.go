@@ -84,6 +84,7 @@ type ConnInfo struct {
 	RemoteKey  ed25519.PublicKey // verified by the handshake
 	OldKey     ed25519.PublicKey // an older key, which has signed that RemoteKey takes its place; nil: none
 	OldUntil   time.Time         // until when that holds
+	Heir       bool              // RemoteKey was let in, or taken, only in OldKey's place
 	RemoteAddr net.Addr          // may change when the other side moves
 	LocalAddr  net.Addr
 	BootNonce  uint64    // of the other process; another one after each restart
@@ -91,11 +92,13 @@ type ConnInfo struct {
 	Opened     time.Time // when hello was complete
 }
 
-// Account is the key under which is counted what the other side uses: the older
-// one of two, also when the statement is over by now. A key that signs
-// statements for many new ones has no more for all of them than for itself.
+// Account is the key under which is counted what the other side uses: OldKey for
+// an heir, also when the statement is over by now. So a key that signs
+// statements for many new ones has no more for all of them than for itself; and
+// one that is let in itself does not get another account by showing that it
+// takes the place of some key.
 func (i ConnInfo) Account() ed25519.PublicKey {
-	if i.OldKey != nil {
+	if i.Heir {
 		return i.OldKey
 	}
 	return i.RemoteKey
@@ -118,13 +121,21 @@ type Stream interface {
 	// that carries code.
 	Reset(code Code)
 
-	// SetReadDeadline and SetWriteDeadline work as those of [net.Conn].
-	SetReadDeadline(t time.Time) error
-	SetWriteDeadline(t time.Time) error
+	Deadlines
+
+	// Context ends when nothing can be written any more: after Close, after a
+	// Reset by either side, and with the Conn.
+	Context() context.Context
 
 	// Prioritize sets how this side's bytes on the stream are scheduled
 	// against those of the Conn's other streams. The default is Bulk.
 	Prioritize(p Priority)
+}
+
+// Deadlines work as those of [net.Conn].
+type Deadlines interface {
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
 }
 
 // A Priority orders the streams of one Conn when more bytes wait than the

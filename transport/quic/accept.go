@@ -77,7 +77,7 @@ func (e *Endpoint) admit(ctx context.Context, qc *quicgo.Conn) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = e.allow(who, qc.RemoteAddr())
+	err = e.allow(&who, qc.RemoteAddr())
 	if err == nil {
 		return e.newConn(qc, who), nil
 	}

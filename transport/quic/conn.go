@@ -111,7 +111,7 @@ func (c *conn) Info() transport.ConnInfo {
 		Opened:     c.opened,
 	}
 	if r := c.who.instead; r != nil {
-		info.OldKey, info.OldUntil = r.Old.Key(), r.Until
+		info.OldKey, info.OldUntil, info.Heir = r.Old.Key(), r.Until, c.who.heir
 	}
 	return info
 }

@@ -102,7 +102,8 @@ func (e *Endpoint) dial(ctx context.Context, addr string, key ed25519.PublicKey,
 	case c != nil:
 		// It may have been opened with a key that somebody else pinned, and
 		// the key may have been revoked since.
-		if err := e.allowDial(c.who, to, key); err != nil {
+		who := c.who // how it was let in stays as it is
+		if err := e.allowDial(&who, to, key); err != nil {
 			return nil, err
 		}
 		return c, nil
@@ -297,6 +298,12 @@ func (e *Endpoint) try(ctx context.Context, a *attempt, replace uint64) error {
 	if err != nil {
 		qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeProtocol), "")
 		return err
+	}
+	if who.instead != nil { // judged before, by dialTLS: now it counts as whom it was taken for
+		if err := e.allowDial(&who, a.addr, a.pin); err != nil {
+			qc.CloseWithError(quicgo.ApplicationErrorCode(transport.CodeRefused), "")
+			return err
+		}
 	}
 	c := e.newConn(qc, who)
 	c.dialed = true

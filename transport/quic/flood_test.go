@@ -64,7 +64,9 @@ func endpointWith(t *testing.T, cfg Config) *Endpoint {
 	if cfg.Key == nil {
 		cfg.Key = newKey(t)
 	}
-	cfg.Authorize = func(ed25519.PublicKey, net.Addr) error { return nil }
+	if cfg.Authorize == nil {
+		cfg.Authorize = func(ed25519.PublicKey, net.Addr) error { return nil }
+	}
 	e, err := Listen(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,7 @@ func certificate(cfg Config) (cert tls.Certificate, err error) {
 type peerKeys struct {
 	key     ed25519.PublicKey
 	instead *trust.Rotation // held when the handshake ended; nil: none
+	heir    bool            // let in, or taken, only in the place of instead.Old; known once it is judged
 }
 
 // identify reads them from a handshake.
@@ -55,7 +56,7 @@ func (p peerKeys) id() identity.NodeID { return identity.NodeIDOf(p.key) }
 
 // account is [transport.ConnInfo.Account].
 func (p peerKeys) account() identity.NodeID {
-	if p.instead != nil {
+	if p.heir {
 		return p.instead.Old
 	}
 	return p.id()
@@ -78,18 +79,19 @@ func (c *conn) proves(pin ed25519.PublicKey) bool { return c.who.proves(pin) }
 
 // allow asks whether a node may connect, in its own right or in that of the key
 // that it stands in for. A revoked key is refused whatever the others say.
-func (e *Endpoint) allow(p peerKeys, addr net.Addr) error {
+func (e *Endpoint) allow(p *peerKeys, addr net.Addr) error {
 	if err := e.revoked(p); err != nil {
 		return err
 	}
 	err := e.cfg.Authorize(p.key, addr)
 	if old := p.old(); err != nil && old != nil && e.cfg.Authorize(old, addr) == nil {
+		p.heir = true
 		return nil
 	}
 	return err
 }
 
-func (e *Endpoint) revoked(p peerKeys) error {
+func (e *Endpoint) revoked(p *peerKeys) error {
 	if err := e.cfg.Revoked(p.key); err != nil {
 		return err
 	}
@@ -101,11 +103,12 @@ func (e *Endpoint) revoked(p peerKeys) error {
 
 // allowDial judges the node that was found at addr. A pin stands for the
 // authorisation.
-func (e *Endpoint) allowDial(p peerKeys, addr net.Addr, pin ed25519.PublicKey) error {
+func (e *Endpoint) allowDial(p *peerKeys, addr net.Addr, pin ed25519.PublicKey) error {
 	if pin != nil && !p.proves(pin) {
 		return &transport.WrongKeyError{Addr: addr.String(), Want: pin, Got: p.key}
 	}
 	judge := e.revoked(p)
+	p.heir = pin != nil && !bytes.Equal(p.key, pin)
 	if pin == nil {
 		judge = e.allow(p, addr)
 	}

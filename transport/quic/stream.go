@@ -1,6 +1,7 @@
 package quic
 
 import (
+	"context"
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
@@ -39,6 +40,8 @@ func (s *stream) Close() error {
 }
 
 func (s *stream) ID() uint64 { return uint64(s.qs.StreamID()) }
+
+func (s *stream) Context() context.Context { return s.qs.Context() }
 
 func (s *stream) Reset(code transport.Code) {
 	s.qs.CancelRead(quicgo.StreamErrorCode(code))

@@ -64,7 +64,7 @@ func (e *Endpoint) dialTLS(addr net.Addr, pin ed25519.PublicKey) *tls.Config {
 		if err != nil {
 			return err
 		}
-		return e.allowDial(who, addr, pin)
+		return e.allowDial(&who, addr, pin)
 	}
 	return c
 }

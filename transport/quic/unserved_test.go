@@ -2,6 +2,7 @@ package quic
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"net"
 	"strings"
@@ -69,7 +70,12 @@ func TestStreamsThatNobodyAcceptsAreBooked(t *testing.T) {
 func TestHeirsShareTheConnectionsOfTheirKey(t *testing.T) {
 	old := newKey(t)
 	ledger := bounded(limit.Transport{ConnsPerNode: 2})
-	e := endpointWith(t, Config{Ledger: ledger})
+	e := endpointWith(t, Config{Ledger: ledger, Authorize: func(key ed25519.PublicKey, _ net.Addr) error {
+		if identity.NodeIDOf(key) != old.ID() {
+			return errors.New("another key")
+		}
+		return nil
+	}})
 	for i := range 3 {
 		next := newKey(t)
 		from := time.Now().Add(-time.Minute)

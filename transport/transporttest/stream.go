@@ -40,6 +40,9 @@ func testStream(t *testing.T, mk Maker) {
 		t.Errorf("Write after Close: %v, want ErrClosed", err)
 	}
 	io.WriteString(sb, "the other direction is open")
+	if sa.Context().Err() == nil || sb.Context().Err() != nil {
+		t.Errorf("the Context of a stream: %v after Close, %v before", sa.Context().Err(), sb.Context().Err())
+	}
 	sb.Close()
 	if got := readAll(t, sa); got != "the other direction is open" {
 		t.Errorf("read %q", got)
@@ -67,6 +70,13 @@ func testStreamReset(t *testing.T, mk Maker) {
 	_, err := io.ReadAll(sb)
 	wantRemote(t, err, 777, "")
 	wantRemote(t, writeUntilError(t, sb), 777, "")
+	for side, s := range map[string]transport.Stream{"that resets": sa, "that was reset": sb} {
+		select {
+		case <-s.Context().Done():
+		case <-time.After(Patience):
+			t.Errorf("the Context of the side %s has not ended", side)
+		}
+	}
 	if err := sb.Close(); err == nil {
 		t.Error("Close of a stream that was reset has worked")
 	}
