@@ -18,6 +18,7 @@ const (
 	CodeTooLarge     Code = "too-large"     // over the receiver's limit
 	CodeHashMismatch Code = "hash-mismatch" // what arrived is not what was sent
 	CodeBadRequest   Code = "bad-request"   // the sender breaks the protocol
+	CodeSlow         Code = "slow"          // too little came of the file while others waited for its place
 	CodeIO           Code = "io"            // anything else that went wrong with the receiver's disk
 )
 
@@ -34,6 +35,9 @@ var (
 	// errIdle is how the receiver ends a circuit on which nothing came for
 	// maxIdle.
 	errIdle = errors.New("files: nothing was sent for too long")
+
+	// errSlow is how the receiver takes a place away.
+	errSlow = errors.New("files: too slow while others wait for the place")
 
 	// ErrNotFiles: what the peer answers is no answer of a files peer. It may
 	// run another service, such as echo.
@@ -134,6 +138,8 @@ func codeOf(err error) Code {
 	switch {
 	case errors.Is(err, ErrHashMismatch):
 		return CodeHashMismatch
+	case errors.Is(err, errSlow):
+		return CodeSlow
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return CodeNoSpace
 	case errors.Is(err, syscall.EFBIG):

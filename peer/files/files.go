@@ -104,6 +104,9 @@ type receiver struct {
 func (r *receiver) serve(ctx context.Context, newCircuitCh <-chan *circuit.Circuit) {
 	var circuits sync.WaitGroup
 	defer circuits.Wait()
+	watched, stop := context.WithCancel(ctx)
+	defer stop()
+	circuits.Go(func() { r.places.guard(watched) })
 	if now := time.Now(); r.temps.due(now) {
 		circuits.Go(func() {
 			if n := r.temps.sweep(ctx, r.root, now); n > 0 {
@@ -121,48 +124,5 @@ func (r *receiver) serve(ctx context.Context, newCircuitCh <-chan *circuit.Circu
 			}
 			circuits.Go(func() { r.receive(ctx, c) })
 		}
-	}
-}
-
-// receive owns c until it ends, and with it what was half received.
-func (r *receiver) receive(ctx context.Context, c *circuit.Circuit) {
-	defer c.Close()
-	in := incoming{root: r.root, temps: r.temps, maxSize: r.maxSize}
-	defer in.discard()
-	// Who sends nothing must not keep the files of others waiting.
-	idle := &idle{c: c}
-	idle.start()
-	defer idle.stop()
-	for f, err := range c.Fragments(ctx) {
-		if f == nil || err != nil {
-			return // the sender is gone, or has given up
-		}
-		idle.stop()
-		if !in.begun {
-			give, ok := r.places.take(c.Context, c.RemoteAccount(), func() {
-				// Who does not read what it is told need not be told more.
-				_ = c.SendOneWay(&circuit.Fragment{FragOp: opWait})
-			})
-			if !ok {
-				return
-			}
-			defer give()
-		}
-		done, err := in.take(f)
-		if err != nil {
-			// The answer may wait for the sender to read; the room on the
-			// disk is wanted at once.
-			in.discard()
-			r.log.Warn("file not received", "node", c.RemoteNodeID(), "path", f.FragSubject, "err", err)
-			// A sender that is gone needs no answer.
-			_ = c.Send(ctx, failure(in.meta.path, err))
-			return
-		}
-		r.places.moved.Add(1)
-		if done {
-			_ = c.Send(ctx, in.receipt())
-			return
-		}
-		idle.start()
 	}
 }

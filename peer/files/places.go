@@ -19,21 +19,34 @@ const tellEvery = 10 * time.Second
 type places struct {
 	all     chan struct{} // one element for each file being received; nil: any number
 	perNode int           // not above 0: any number
-	moved   atomic.Int64  // what was taken of all files; who waits sees by it that this peer works
+	moved   atomic.Int64  // bytes of all files; who waits sees by it that this peer works
 
 	mu    sync.Mutex // guards what follows, and is never held across a wait
 	nodes map[identity.NodeID]*share
+	held  map[*place]struct{}
+
+	waiting int // for one of all
 }
 
 // A share is what one sender has of the places.
 type share struct {
 	taken chan struct{} // one element for each place
-	users int           // files that have a place, or wait for one; guarded by places.mu
+
+	// Files that have a place or wait for one, and those that wait for one of
+	// taken; guarded by places.mu.
+	users, waiting int
+}
+
+// A place is one file's.
+type place struct {
+	pace
+	share *share
+	give  func() // may be called often
 }
 
 // newPlaces reads the numbers of a Config.
 func newPlaces(all, perNode int) *places {
-	p := &places{perNode: perNode, nodes: make(map[identity.NodeID]*share)}
+	p := &places{perNode: perNode, nodes: make(map[identity.NodeID]*share), held: make(map[*place]struct{})}
 	if all > 0 {
 		p.all = make(chan struct{}, all)
 	}
@@ -47,24 +60,29 @@ func newPlaces(all, perNode int) *places {
 }
 
 // take waits for a place for a file of node, as long as ctx lasts. The place is
-// the caller's until give is called. While it waits, and other files move, turn
+// the caller's until it gives it back. While it waits, and other files move, turn
 // is called every tellEvery.
-func (p *places) take(ctx context.Context, node identity.NodeID, turn func()) (give func(), ok bool) {
+func (p *places) take(ctx context.Context, node identity.NodeID, turn func()) (pl *place, ok bool) {
 	mine := p.enter(node)
-	if !p.claim(ctx, mine.taken, turn) {
+	if !p.claim(ctx, mine.taken, &mine.waiting, turn) {
 		p.leave(node, mine)
 		return nil, false
 	}
-	if !p.claim(ctx, p.all, turn) {
+	if !p.claim(ctx, p.all, &p.waiting, turn) {
 		release(mine.taken)
 		p.leave(node, mine)
 		return nil, false
 	}
-	return func() {
+	pl = &place{share: mine}
+	pl.give = sync.OnceFunc(func() {
+		p.mu.Lock()
+		delete(p.held, pl)
+		p.mu.Unlock()
 		release(p.all)
 		release(mine.taken)
 		p.leave(node, mine)
-	}, true
+	})
+	return pl, true
 }
 
 func (p *places) enter(node identity.NodeID) *share {
@@ -92,8 +110,8 @@ func (p *places) leave(node identity.NodeID, s *share) {
 }
 
 // claim waits for room in q, as long as ctx lasts. A nil q has room for any
-// number.
-func (p *places) claim(ctx context.Context, q chan struct{}, turn func()) bool {
+// number. Meanwhile it is one of those that waiting counts.
+func (p *places) claim(ctx context.Context, q chan struct{}, waiting *int, turn func()) bool {
 	if q == nil {
 		return true
 	}
@@ -104,6 +122,8 @@ func (p *places) claim(ctx context.Context, q chan struct{}, turn func()) bool {
 	}
 	// Beside the wait: who breaks it off to tell has lost his turn.
 	defer p.telling(turn)()
+	p.add(waiting, 1)
+	defer p.add(waiting, -1)
 	select {
 	case q <- struct{}{}:
 		return true
@@ -112,7 +132,13 @@ func (p *places) claim(ctx context.Context, q chan struct{}, turn func()) bool {
 	}
 }
 
-// telling calls turn now and then, until stop is called and has returned.
+func (p *places) add(count *int, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*count += n
+}
+
+// telling calls turn now and then while enough moves, until stop is called and has returned.
 func (p *places) telling(turn func()) (stop func()) {
 	done := make(chan struct{})
 	var teller sync.WaitGroup
@@ -125,10 +151,11 @@ func (p *places) telling(turn func()) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			if now := p.moved.Load(); now != seen {
-				seen = now
+			now := p.moved.Load()
+			if now-seen >= leastMoved {
 				turn()
 			}
+			seen = now
 		}
 	})
 	return func() {

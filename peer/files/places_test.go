@@ -40,9 +40,9 @@ type sender struct {
 func (s *sender) ask(ctx context.Context, n int) {
 	for range n {
 		go func() {
-			if give, ok := s.p.take(ctx, s.node, func() {}); ok {
+			if pl, ok := s.p.take(ctx, s.node, func() {}); ok {
 				s.p.mu.Lock()
-				s.got = append(s.got, give)
+				s.got = append(s.got, pl.give)
 				s.p.mu.Unlock()
 			}
 		}()
@@ -105,16 +105,17 @@ func TestWhoWaitsIsTold(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 2 { // one for a place of all, and one for one of its own
 			wg.Go(func() {
-				give, ok := p.take(t.Context(), identity.NodeID{byte(2 - i)}, func() { told.Add(1) })
+				pl, ok := p.take(t.Context(), identity.NodeID{byte(2 - i)}, func() { told.Add(1) })
 				if !ok {
 					t.Error("no place")
 					return
 				}
-				give()
+				pl.give()
 			})
 		}
 		for i, moves := range []int64{0, 1, 0, 5, 0} {
-			p.moved.Add(moves)
+			p.moved.Add(moves * leastMoved)
+			p.moved.Add(leastMoved / 2) // is too little, also if it comes again and again
 			before := told.Load()
 			time.Sleep(tellEvery)
 			synctest.Wait()
@@ -123,12 +124,37 @@ func TestWhoWaitsIsTold(t *testing.T) {
 			}
 		}
 		before := told.Load()
-		first()
+		first.give()
 		wg.Wait()
-		p.moved.Add(1)
+		p.moved.Add(leastMoved)
 		time.Sleep(time.Minute)
 		if told.Load() != before {
 			t.Error("told after it had got a place")
 		}
 	})
+}
+
+// A sender is slow only while it could send and does not, whether somebody
+// waits or not.
+func TestWhoIsTooSlow(t *testing.T) {
+	attached := true
+	pc := pace{holder: holder{attached: func() bool { return attached }}}
+	step := func(why string, wrote int64, d time.Duration, want bool) {
+		t.Helper()
+		pc.wrote.Add(wrote)
+		if got := pc.tooSlow(d); got != want {
+			t.Errorf("%s: %v", why, got)
+		}
+	}
+	step("a minute", 0, time.Minute, false)
+	attached = false
+	step("no connection", 0, time.Hour, false)
+	attached = true
+	pc.busy.Store(true)
+	step("it waits for the disk", 0, time.Hour, false)
+	pc.busy.Store(false)
+	step("two minutes", leastKept-1, time.Minute, true)
+	step("enough came", 1, time.Minute, false)
+	step("a minute again", 0, time.Minute, false)
+	step("enough once more", leastKept, time.Hour, false)
 }

@@ -14,10 +14,14 @@ import (
 
 // The operations, as FragOp. The sender opens a circuit with opPut, sends
 // opData until all is sent, then opEnd; the receiver answers with one opDone
-// or one opFailed, at any time, and closes; before that it may say opWait. A
-// directory is an opPut alone; without a mode it gets, or keeps, what the
-// receiver gives it. The directory rootPath is the receiver's own: putting it
-// asks whether somebody is there.
+// or one opFailed, at any time, and closes. A directory is an opPut alone;
+// without a mode it gets, or keeps, what the receiver gives it. The directory
+// rootPath is the receiver's own: putting it asks whether somebody is there.
+//
+// What has no place at the receiver yet may be told so by opWait, now and then.
+// Once it has one, the receiver says opGo, once, if it has said opWait or the
+// file is larger than maxAhead; it says no opWait behind it. More than maxAhead
+// bytes of a file are not sent before opGo.
 const (
 	opPut    = 1 // FragSubject: path; Args: kind, size, mode, mtime
 	opData   = 2 // FragPart: 1, 2, 3 …; Payload: up to maxData bytes
@@ -25,12 +29,18 @@ const (
 	opDone   = 4 // Args: hash, bytes
 	opFailed = 5 // Err: in words; Args: code
 	opWait   = 6 // other files move, and this one has no place yet
+	opGo     = 7 // it has one
 )
 
 // maxData is the payload of an opData, in bytes: large enough that the cost
 // per fragment does not matter, and a quarter of the default window, so that
 // one is written while others are under way.
 const maxData = 256 << 10
+
+// maxAhead is how many bytes of a file may be sent before it is known to have a
+// place: the default window of a circuit, so that nothing waits for opGo that
+// would not wait for credit.
+const maxAhead = 1 << 20
 
 // The keys of Args.
 const (

@@ -41,7 +41,8 @@ type PushOptions struct {
 	// bring them to the receiver's disk. Time without a connection does not
 	// count, once it is noticed, which takes up to 6 s. A file that waits
 	// because the receiver has no place for more moves while others do there,
-	// of which the receiver tells every 10 s. Default 30 s; negative: for ever.
+	// of which the receiver tells every 10 s; if that is all that moves, it is
+	// believed for an hour. Default 30 s; negative: for ever.
 	StallTimeout time.Duration
 
 	// Progress is told after each step how far the push has come. It is
@@ -229,7 +230,7 @@ func (p *pusher) greet(ctx context.Context) error {
 		return err
 	}
 	defer p.close(c)
-	_, err = p.answer(ctx, c)
+	_, err = p.answer(ctx, c, newTurn())
 	if stopped, ok := errors.AsType[*stopError](err); ok {
 		return stopped.err
 	}

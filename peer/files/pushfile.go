@@ -23,7 +23,7 @@ func (p *pusher) send(ctx context.Context, m meta, buf []byte) (int64, error) {
 			return 0, err
 		}
 		defer p.close(c)
-		_, err = p.answer(ctx, c)
+		_, err = p.answer(ctx, c, newTurn())
 		return 0, err
 	}
 	// Not to block, should the file have become a pipe since the scan.
@@ -45,7 +45,7 @@ func (p *pusher) send(ctx context.Context, m meta, buf []byte) (int64, error) {
 		return 0, err
 	}
 	defer p.close(c)
-	s := &sending{p: p, c: c, f: f, meta: now, buf: buf}
+	s := &sending{p: p, c: c, f: f, meta: now, buf: buf, turn: newTurn()}
 	err = s.run(ctx)
 	return s.sent, err
 }
@@ -57,6 +57,7 @@ type sending struct {
 	f    *os.File
 	meta meta
 	buf  []byte
+	turn *turn
 	sent int64
 	sum  digest
 }
@@ -72,7 +73,7 @@ func (s *sending) run(ctx context.Context) error {
 	sendCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		sum, err := s.p.answer(ctx, s.c)
+		sum, err := s.p.answer(ctx, s.c, s.turn)
 		answered <- verdict{sum, err}
 		stop()
 	}()
@@ -112,6 +113,9 @@ func (s *sending) stream(ctx context.Context) error {
 			return ErrChanged
 		}
 		_, _ = hash.Write(s.buf[:n]) // never fails
+		if s.sent+int64(n) > maxAhead && !s.turn.wait(ctx) {
+			return nil
+		}
 		if s.c.Send(ctx, &circuit.Fragment{FragOp: opData, FragPart: part, Payload: s.buf[:n]}) != nil {
 			return nil
 		}
@@ -139,20 +143,57 @@ func (s *sending) unchanged() error {
 	return nil
 }
 
-// answer waits for the receiver's word on what c carries.
-func (p *pusher) answer(ctx context.Context, c *circuit.Circuit) (digest, error) {
+// A turn is when a file gets its place at the receiver.
+type turn struct{ come chan struct{} }
+
+func newTurn() *turn { return &turn{come: make(chan struct{})} }
+
+// wait returns whether the turn has come before ctx ended.
+func (t *turn) wait(ctx context.Context) bool {
+	select {
+	case <-t.come:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// hear takes the receiver's word on the turn, and tells whether it was one
+// that may be said now. Said again, it would pass for progress without end.
+func (t *turn) hear(op int, w *watch) bool {
+	select {
+	case <-t.come:
+		return false
+	default:
+	}
+	switch op {
+	case opWait:
+		w.waiting()
+	case opGo:
+		w.touch()
+		close(t.come)
+	default:
+		return false
+	}
+	return true
+}
+
+// answer waits for the receiver's word on what c carries, which has its turn
+// at t.
+func (p *pusher) answer(ctx context.Context, c *circuit.Circuit, t *turn) (digest, error) {
 	for f, err := range c.Fragments(ctx) {
-		p.watch.touch()
 		if f == nil {
 			return digest{}, lost(err)
 		}
+		if err == nil && t.hear(f.FragOp, p.watch) {
+			continue
+		}
+		p.watch.touch()
 		switch {
 		case f.FragOp == opFailed:
 			return digest{}, &RemoteError{Code: Code(f.Args[argCode]), Reason: f.Err}
 		case err != nil:
 			return digest{}, err
-		case f.FragOp == opWait:
-			continue
 		case f.FragOp == opDone && f.Args[argHash] == "":
 			return digest{}, nil // a directory's
 		case f.FragOp == opDone:

@@ -28,6 +28,7 @@ type watch struct {
 	limit    time.Duration // negative: for ever
 	start    time.Time
 	moved    atomic.Int64 // when something last moved, in nanoseconds from start
+	waited   atomic.Int64 // when the receiver last said that others move there
 	opening  atomic.Int64 // circuits that wait for a yes, which has a bound of its own
 	settling atomic.Int64 // bytes of files sent whole, for which no answer came yet
 	flying   atomic.Int64 // bytes that may be under way
@@ -35,6 +36,11 @@ type watch struct {
 	mu       sync.Mutex // guards what follows, and is never held across a wait
 	circuits map[*circuit.Circuit]struct{}
 }
+
+// maxTurn is how long a push believes that it waits for others at the receiver,
+// and nothing else: long enough for most queues, but not for ever, since who
+// says so need not have a queue at all.
+const maxTurn = time.Hour
 
 func newWatch(limit time.Duration) *watch {
 	return &watch{
@@ -44,6 +50,15 @@ func newWatch(limit time.Duration) *watch {
 }
 
 func (w *watch) touch() { w.moved.Store(int64(time.Since(w.start))) }
+
+// waiting tells the watch that a file has no place yet while others move.
+func (w *watch) waiting() { w.waited.Store(int64(time.Since(w.start))) }
+
+// last is when something moved, be it others, counted from start.
+func (w *watch) last() time.Duration {
+	moved := w.moved.Load()
+	return time.Duration(max(moved, min(w.waited.Load(), moved+int64(maxTurn))))
+}
 
 // openingNow tells the watch that a circuit is being opened, until the
 // function that it returns is called.
@@ -90,7 +105,7 @@ func (w *watch) left() time.Duration {
 	if !all || w.opening.Load() > 0 {
 		return w.limit
 	}
-	still := time.Since(w.start) - time.Duration(w.moved.Load())
+	still := time.Since(w.start) - w.last()
 	if !since.IsZero() {
 		still = min(still, time.Since(since))
 	}
