@@ -175,26 +175,3 @@ func TestWhatIsNoLock(t *testing.T) {
 		}
 	}
 }
-
-// What root locks in the directory of another user is that user's, should it
-// be left behind.
-func TestRootsLockElsewhere(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it is about root")
-	}
-	dir := safeDir(t)
-	os.Chown(dir, 12345, -1)
-	unlock, err := tryLock(filepath.Join(dir, "file"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Lstat(filepath.Join(dir, "file.lock"))
-	if owner, _ := ownerOf(info); err != nil || owner != 12345 {
-		t.Errorf("it belongs to %d, %v", owner, err)
-	}
-	if _, err := tryLock(filepath.Join(dir, "file")); !errors.Is(err, errLocked) {
-		t.Errorf("locked twice: %v", err)
-	}
-	unlock()
-	wantFiles(t, dir)
-}

@@ -17,8 +17,8 @@ import (
 // What is locked is a file beside it that nobody else can open: whoever may
 // read a file can lock it, and keep it locked. One that a process has left
 // behind is as good as a new one.
-func tryLock(target string) (unlock func(), err error) {
-	path := target + ".lock"
+func tryLock(target string) (*fileLock, error) {
+	path := target + lockSuffix
 	file, err := openLock(path)
 	if err != nil {
 		return nil, err
@@ -27,12 +27,41 @@ func tryLock(target string) (unlock func(), err error) {
 		file.Close()
 		return nil, errors.Join(errLocked, err)
 	}
-	return func() {
+	return &fileLock{target: target, unlock: func() {
 		// In this order: who has opened it meanwhile sees that it is gone, and
 		// makes another.
 		_ = os.Remove(path)
 		_ = file.Close()
-	}, nil
+	}}, nil
+}
+
+// tryAppendLock is tryLock, or, for who may not make a file there, a lock on
+// the file itself if it is this user's.
+func tryAppendLock(target string) (*fileLock, error) {
+	l, err := tryLock(target)
+	if _, unsafe := errors.AsType[*UnsafeFileError](err); unsafe || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+		return l, err
+	}
+	file, openErr := os.OpenFile(target, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if openErr != nil {
+		return nil, err
+	}
+	if info, statErr := file.Stat(); statErr != nil || !isOwn(info) {
+		file.Close()
+		return nil, err
+	}
+	l = &fileLock{target: target, own: file, unlock: func() { _ = file.Close() }}
+	// Who may make files there, root that is, does not look at this lock.
+	if err := flock(file); err != nil || !isAt(file, target) || l.lockedBeside() {
+		l.unlock()
+		return nil, errors.Join(errLocked, err)
+	}
+	return l, nil
+}
+
+func isOwn(info fs.FileInfo) bool {
+	owner, ok := ownerOf(info)
+	return ok && owner == os.Geteuid() && info.Mode().IsRegular()
 }
 
 func openLock(path string) (*os.File, error) {
@@ -43,10 +72,6 @@ func openLock(path string) (*os.File, error) {
 	}
 	file, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
-		// What root leaves behind must not keep out whose directory it is.
-		if owner, ok := ownerOf(dir); ok && os.Geteuid() == 0 && owner != 0 {
-			_ = file.Chown(owner, -1)
-		}
 		return file, nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
@@ -82,16 +107,6 @@ func isLock(info, dir fs.FileInfo) bool {
 	owner, ok := ownerOf(info)
 	above, _ := ownerOf(dir)
 	return ok && (owner == os.Geteuid() || owner == above) && info.Mode().IsRegular() && info.Mode().Perm()&0o077 == 0
-}
-
-// isAt tells whether file is still the one at path.
-func isAt(file *os.File, path string) bool {
-	open, err := file.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := os.Lstat(path)
-	return err == nil && os.SameFile(open, there)
 }
 
 func flock(f *os.File) error {

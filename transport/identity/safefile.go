@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // A SafeFile is a small file that says whom to trust, and that nobody may
@@ -62,15 +61,19 @@ func (f SafeFile) Create(data []byte) error {
 // and returns when it is on the disk. If the line is empty nothing is
 // written. Missing files are made as by Create. Between next and the end no
 // other process changes the file by Append or Rewrite.
+//
+// It needs no right to make files in the directory if this user owns the file.
+// Only then is it an error that another process has replaced the file at the
+// same time: the line may be in it or not.
 func (f SafeFile) Append(next func(old []byte) (line string, err error)) error {
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
 		return notWritten(f.Path, err)
 	}
-	target, unlock, err := f.lock()
+	l, err := f.lock(tryAppendLock)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer l.unlock()
 	file, made, err := f.open(os.O_RDWR | os.O_APPEND | os.O_CREATE)
 	if err != nil {
 		return err
@@ -82,10 +85,10 @@ func (f SafeFile) Append(next func(old []byte) (line string, err error)) error {
 	if err = errors.Join(err, file.Close()); err != nil || !wrote {
 		return err
 	}
-	if err := syncDir(filepath.Dir(target)); err != nil {
+	if err := syncDir(filepath.Dir(l.target)); err != nil {
 		return notWritten(f.Path, err)
 	}
-	return nil
+	return l.settled(f.Path)
 }
 
 func (f SafeFile) appendTo(file *os.File, next func([]byte) (string, error)) (wrote bool, err error) {
@@ -121,11 +124,11 @@ func (f SafeFile) Rewrite(change func(old []byte) ([]byte, error)) error {
 	if _, err := os.Stat(f.Path); err != nil {
 		return notWritten(f.Path, err)
 	}
-	target, unlock, err := f.lock()
+	l, err := f.lock(tryLock)
 	if err != nil {
 		return err
 	}
-	defer unlock() // when the new file is in place
+	defer l.unlock() // when the new file is in place
 	file, _, err := f.open(os.O_RDWR)
 	if err != nil {
 		return err
@@ -143,81 +146,17 @@ func (f SafeFile) Rewrite(change func(old []byte) ([]byte, error)) error {
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	temp := target + "." + rand.Text() + ".tmp"
+	temp := l.target + "." + rand.Text() + ".tmp"
 	if err := create(temp, data, info.Mode().Perm()); err != nil {
 		return notWritten(f.Path, err)
 	}
-	if err := os.Rename(temp, target); err != nil {
+	if err := os.Rename(temp, l.target); err != nil {
 		return notWritten(f.Path, errors.Join(err, os.Remove(temp)))
 	}
-	if err := syncDir(filepath.Dir(target)); err != nil {
+	if err := syncDir(filepath.Dir(l.target)); err != nil {
 		return notWritten(f.Path, err)
 	}
 	return nil
-}
-
-// maxLinks is how many symbolic links may stand on the way to a file, as on
-// Linux.
-const maxLinks = 40
-
-const (
-	lockWait = 5 * time.Second // for another process that changes the file
-	lockPoll = 10 * time.Millisecond
-)
-
-// errLocked: another process changes the file.
-var errLocked = errors.New("locked")
-
-// lock keeps other processes from changing the file by Append or Rewrite until
-// unlock is called. It returns where the file lies, or will, behind links.
-func (f SafeFile) lock() (target string, unlock func(), err error) {
-	// Opening a named pipe to write would wait for a reader for ever.
-	if info, err := os.Stat(f.Path); err == nil && !info.Mode().IsRegular() {
-		return "", nil, fmt.Errorf("identity: %s: not a regular file", f.Path)
-	}
-	if target, err = resolve(f.Path); err != nil {
-		return "", nil, notWritten(f.Path, err)
-	}
-	if err := checkDirs(filepath.Dir(target)); err != nil {
-		return "", nil, err
-	}
-	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
-		unlock, err := tryLock(target)
-		if err == nil {
-			return target, unlock, nil
-		}
-		if unsafe, ok := errors.AsType[*UnsafeFileError](err); ok {
-			return "", nil, unsafe
-		}
-		if !errors.Is(err, errLocked) {
-			return "", nil, notWritten(f.Path, err)
-		}
-		if time.Now().After(deadline) {
-			return "", nil, fmt.Errorf("identity: %s: another process keeps it locked; try again when it is done: %w", f.Path, oneLine{errors.Join(err, os.ErrDeadlineExceeded)})
-		}
-	}
-}
-
-// resolve returns where the file lies, or where one that is missing will.
-func resolve(path string) (string, error) {
-	for range maxLinks {
-		target, err := filepath.EvalSymlinks(path)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return target, err
-		}
-		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
-		if err != nil {
-			return "", err
-		}
-		next, err := os.Readlink(path)
-		if err != nil { // no link
-			return filepath.Join(dir, filepath.Base(path)), nil
-		}
-		if path = next; !filepath.IsAbs(next) {
-			path = dir + string(filepath.Separator) + next
-		}
-	}
-	return "", &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 }
 
 // open opens the file while it is locked, and tells whether it was made for
