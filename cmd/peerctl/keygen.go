@@ -15,9 +15,9 @@ import (
 
 func keygenCmd(a *app) *cobra.Command {
 	var out, comment string
-	var encrypt, add bool
+	var encrypt, add, drop bool
 	cmd := &cobra.Command{
-		Use:   "keygen [--out FILE] | --psk FILE [--add]",
+		Use:   "keygen [--out FILE] | --psk FILE [--add|--drop]",
 		Short: "Make a node key",
 		Long: `Make a node key, write it to FILE (mode 0600) and its public line to FILE.pub,
 and print the node ID. Files that exist are never overwritten. The format is
@@ -26,17 +26,22 @@ OpenSSH's: "ssh-keygen -t ed25519" makes keys that are as good.
 With --psk it is a pre-shared key that goes to FILE: a second lock, which all
 nodes that are to connect must have. To replace it without an interruption,
 --add makes a second one in the same file: give that to all machines, restart
-their nodes, then delete the first line everywhere, and restart them again.`,
-		Example: "  peerctl keygen\n  peerctl keygen --encrypt --out ~/keys/laptop\n  peerctl keygen --psk ~/.config/ckt/psk",
+their nodes, then take the older one off everywhere with --drop, and restart
+them again.`,
+		Example: "  peerctl keygen\n  peerctl keygen --encrypt --out ~/keys/laptop\n  peerctl keygen --psk ~/.config/ckt/psk\n  peerctl keygen --psk ~/.config/ckt/psk --add\n  peerctl keygen --psk ~/.config/ckt/psk --drop",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			switch psk := a.trust.psk; {
-			case psk == "" && add:
-				return usagef("--add adds to the FILE of --psk, which is not given")
+			case psk == "" && (add || drop):
+				return usagef("--add and --drop change the FILE of --psk, which is not given")
+			case add && drop:
+				return usagef("--add is the first step and --drop the last: give one of them")
 			case psk != "" && (out != "" || encrypt || comment != ""):
 				return usagef("--psk FILE makes a pre-shared key, which has no --out, --comment or --encrypt")
 			case add:
 				return a.addPSK(psk)
+			case drop:
+				return a.dropPSK(psk)
 			case psk != "":
 				return a.newPSK(psk)
 			}
@@ -62,6 +67,7 @@ their nodes, then delete the first line everywhere, and restart them again.`,
 	cmd.Flags().BoolVar(&encrypt, "encrypt", false, "protect the key with a passphrase: $CKT_PASSPHRASE, or asked for")
 	cmd.Flags().StringVar(&a.trust.psk, "psk", "", "make a pre-shared key, and write it to `FILE`")
 	cmd.Flags().BoolVar(&add, "add", false, "make a second one in the FILE of --psk, to replace the first in steps")
+	cmd.Flags().BoolVar(&drop, "drop", false, "take the older of two off the FILE of --psk, the last of those steps")
 	return cmd
 }
 

@@ -40,7 +40,7 @@ func (a *app) addPSK(path string) error {
 	}
 	if len(keys) > 1 {
 		return advise(fmt.Errorf("%w: %s has two keys already, which is the most", fs.ErrExist, path),
-			"when all machines have both, delete the first line everywhere; then there is room for another")
+			"when all machines have both, drop the older one everywhere: peerctl keygen --psk %s --drop; then there is room for another", path)
 	}
 	key := make([]byte, pskLen)
 	rand.Read(key) // never fails
@@ -48,8 +48,26 @@ func (a *app) addPSK(path string) error {
 	if err := file.Append(func([]byte) (string, error) { return trust.FormatPSK(key), nil }); err != nil {
 		return err
 	}
-	a.say("copy it to the other machines and restart their nodes: until all have both keys, either is good\nthen delete the first line everywhere, and restart them once more")
+	a.say("copy it to the other machines and restart their nodes: until all have both keys, either is good")
+	a.say("then drop the older one everywhere, and restart them once more: peerctl keygen --psk %s --drop", path)
 	return a.print(pskResult{File: path, Keys: 2})
+}
+
+// dropPSK takes the older of two keys off, when all machines have the second.
+func (a *app) dropPSK(path string) error {
+	keys, err := trust.ReadPSKs(path)
+	if err != nil {
+		return advise(err, "name the file that is to be changed, and mend it if need be")
+	}
+	if len(keys) < 2 {
+		return advise(fmt.Errorf("%s has one key only, which stays", path),
+			"to replace it, make another first: peerctl keygen --psk %s --add", path)
+	}
+	if err := trust.DropPSK(path); err != nil {
+		return err
+	}
+	a.say("restart the nodes that use it; one that has only the older key gets no connection to them any more")
+	return a.print(pskResult{File: path, Keys: 1})
 }
 
 // A pskResult never has a key in it.

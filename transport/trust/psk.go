@@ -1,8 +1,11 @@
 package trust
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,10 +84,50 @@ func NewPSK(path string) error {
 	defer clear(key)
 	rand.Read(key)
 	var b strings.Builder
-	// The key is the first line: that is the one to delete when it is replaced.
-	b.WriteString(FormatPSK(key))
-	b.WriteString("\n# Whoever has the line above passes the second lock. Copy it in secret.\n")
+	b.WriteString("# Whoever has a line below passes the second lock. Copy them in secret.\n")
+	b.WriteString(FormatPSK(key) + "\n")
 	return pskFile(path).Create([]byte(b.String()))
+}
+
+// DropPSK takes the first of two keys off the file at path, in one step, and
+// returns when that is on the disk. Everything else in it stays. A file that
+// has one key keeps it, which is an error: without a key it is no lock.
+func DropPSK(path string) error {
+	if _, err := ReadPSKs(path); err != nil { // others may not read what is rewritten, either
+		return err
+	}
+	return pskFile(path).Rewrite(func(old []byte) ([]byte, error) {
+		data, err := withoutFirstPSK(old)
+		return data, atPath(path, err)
+	})
+}
+
+func withoutFirstPSK(old []byte) ([]byte, error) {
+	keys, err := parsePSKs(old)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) < maxPSKs {
+		return nil, errors.New("trust: there is one key only, which stays")
+	}
+	first := 0
+	_ = eachLine(old, func(number int, _ string) error { // parsePSKs has read it
+		first = cmp.Or(first, number)
+		return nil
+	})
+	return spliced(old, first), nil
+}
+
+// spliced is old without one of its lines.
+func spliced(old []byte, goes int) []byte {
+	data := make([]byte, 0, len(old))
+	number := 0
+	for raw := range bytes.Lines(old) {
+		if number++; number != goes {
+			data = append(data, raw...)
+		}
+	}
+	return data
 }
 
 // FormatPSK returns the line that [ReadPSKs] reads as key, without line end.
