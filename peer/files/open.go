@@ -14,6 +14,12 @@ import (
 const (
 	defaultOpenTimeout = 10 * time.Second
 	defaultLinger      = 2 * time.Minute
+
+	// Between tries at a limit of the other side, and how long they go on
+	// while no file moves.
+	firstPause    = 100 * time.Millisecond
+	longestPause  = 2 * time.Second
+	limitPatience = 30 * time.Second
 )
 
 // open opens the circuit for m. What the first fragment breaks is the file's
@@ -23,7 +29,7 @@ func (p *pusher) open(ctx context.Context, m meta) (*circuit.Circuit, error) {
 	if err := CheckPath(m.path); err != nil {
 		return nil, err
 	}
-	c, err := p.dialAnew(ctx, m)
+	c, err := p.dialWithin(ctx, m)
 	if err == nil {
 		return c, nil
 	}
@@ -31,6 +37,37 @@ func (p *pusher) open(ctx context.Context, m meta) (*circuit.Circuit, error) {
 		return nil, err
 	}
 	return nil, &stopError{err: err}
+}
+
+// dialWithin is dialAnew, again and again while the other side has no room for
+// a circuit more: what this push has just closed counts there for a moment, and
+// many small files are soon beyond a rate. If nothing of the push moves
+// meanwhile, the limit is taken by others, and is the answer.
+func (p *pusher) dialWithin(ctx context.Context, m meta) (*circuit.Circuit, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		c, err := p.dialAnew(ctx, m)
+		e, ok := errors.AsType[*transport.LimitError](err)
+		if !ok || !e.Remote || e.Size != 0 || p.watch.unmoved() >= limitPatience {
+			return c, err
+		}
+		if !p.pause(ctx, pause) {
+			return nil, err
+		}
+	}
+}
+
+// pause tells whether ctx has let it wait so long. Who waits to open is not
+// what stands still.
+func (p *pusher) pause(ctx context.Context, d time.Duration) bool {
+	defer p.watch.openingNow()()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
 }
 
 // dialAnew is dial, again and again while there is no connection. A receiver

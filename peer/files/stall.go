@@ -29,6 +29,7 @@ type watch struct {
 	start    time.Time
 	moved    atomic.Int64 // when something last moved, in nanoseconds from start
 	waited   atomic.Int64 // when the receiver last said that others move there
+	gained   atomic.Int64 // when a circuit was opened or data was sent
 	opening  atomic.Int64 // circuits that wait for a yes, which has a bound of its own
 	settling atomic.Int64 // bytes of files sent whole, for which no answer came yet
 	flying   atomic.Int64 // bytes that may be under way
@@ -60,6 +61,13 @@ func (w *watch) last() time.Duration {
 	return time.Duration(max(moved, min(w.waited.Load(), moved+int64(maxTurn))))
 }
 
+func (w *watch) gain() { w.gained.Store(int64(time.Since(w.start))) }
+
+// unmoved is for how long no file has come any further.
+func (w *watch) unmoved() time.Duration {
+	return time.Since(w.start) - time.Duration(w.gained.Load())
+}
+
 // openingNow tells the watch that a circuit is being opened, until the
 // function that it returns is called.
 func (w *watch) openingNow() (done func()) {
@@ -71,6 +79,7 @@ func (w *watch) openingNow() (done func()) {
 }
 
 func (w *watch) add(c *circuit.Circuit) {
+	w.gain()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.circuits[c] = struct{}{}
@@ -117,6 +126,7 @@ func (w *watch) left() time.Duration {
 // before others. What it adds, answered takes away.
 func (w *watch) sent(before, n int64) {
 	w.touch()
+	w.gain()
 	w.flying.Add(min(before+n, underWay) - min(before, underWay))
 }
 
