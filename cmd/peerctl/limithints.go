@@ -27,6 +27,7 @@ func raiserOf(what string) raiser {
 		"circuits" + ofOne:               {field: "circuit.circuits_per_node", flag: "--max-circuits"},
 		"openings per second" + ofOne:    {field: "circuit.opens_per_second", flag: "--rate"},
 		"starts per second" + ofOne:      {field: "peer.starts_per_second", flag: "--rate"},
+		"requests per second" + ofOne:    {field: "circuit.opens_per_second", flag: "--rate"},
 		"started peers":                  {field: "peer.started"},
 		"started peers" + ofOne:          {field: "peer.started_per_node"},
 		"service name bytes":             {field: "peer.name"},

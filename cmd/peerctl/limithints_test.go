@@ -23,6 +23,7 @@ func TestHintsOfRemoteLimits(t *testing.T) {
 		{limit.Circuits.String() + ofOne, []string{"this node's key: end what has circuits open there", mine + "--max-circuits N --replace, if its line there says max-circuits; else circuit.circuits_per_node in"}, ""},
 		{limit.Opens.String() + ofOne, []string{"wait a second", mine + "--rate N --replace, if its line there says rate; else circuit.opens_per_second in"}, ""},
 		{limit.Starts.String() + ofOne, []string{"wait a second", mine + "--rate N --replace", "peer.starts_per_second in"}, ""},
+		{"requests per second" + ofOne, []string{"wait a second", mine + "--rate N --replace, if its line there says rate; else circuit.opens_per_second in"}, ""},
 		{limit.Hellos.String() + ofOne, []string{"wait a second", "transport.conns_per_second in"}, "authorize"},
 		{limit.Conns.String() + ofOne, []string{"try again later", "transport.conns_per_node in"}, "authorize"},
 		{limit.Circuits.String(), []string{"for all nodes together", "circuit.circuits in"}, "authorize"},

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"ckt.local/transport"
 )
 
 func pingCmd(a *app) *cobra.Command {
@@ -17,7 +21,8 @@ func pingCmd(a *app) *cobra.Command {
 		Short: "Measure round-trip times over a circuit",
 		Long: `Measure N round trips over one circuit to the node at ADDR, one after the other,
 and print their minimum, median and 99th percentile. Interrupted, it prints
-what there is, and exits with 1.`,
+what there is, and exits with 1. Where that node lets this key ask only so often
+in a second, it waits, and goes on.`,
 		Example: "  peerctl ping build7:4242 -n 1000",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,7 +44,8 @@ func (a *app) ping(ctx context.Context, addr string, count int) error {
 	defer s.close()
 	show := !a.asJSON && isTerminal(a.stderr)
 	var rtts []time.Duration
-	err = s.node.PeerAPI.Ping(ctx, addr, count, func(rtt time.Duration) {
+	ping := func(n int, each func(time.Duration)) error { return s.node.PeerAPI.Ping(ctx, addr, n, each) }
+	err = a.pingOn(ctx, count, ping, func(rtt time.Duration) {
 		rtts = append(rtts, rtt)
 		if show {
 			fmt.Fprintf(a.stderr, "\r%d of %d: %v\x1b[K", len(rtts), count, rtt)
@@ -54,6 +60,35 @@ func (a *app) ping(ctx context.Context, addr string, count int) error {
 		}
 	}
 	return err
+}
+
+// pingOn pings until there are count round trips, with a pause where the other
+// node lets this key ask only so often. If for --timeout not one gets through,
+// others with the key use up what it may, and that is the answer.
+func (a *app) pingOn(ctx context.Context, count int, ping func(n int, each func(time.Duration)) error, each func(time.Duration)) error {
+	const pause = time.Second // every rate is one of a second
+	done, last, told := 0, time.Now(), false
+	for {
+		err := ping(count-done, func(rtt time.Duration) {
+			done, last = done+1, time.Now()
+			each(rtt)
+		})
+		e, ok := errors.AsType[*transport.LimitError](err)
+		if !ok || !e.Remote || !strings.Contains(e.What, "per second") || time.Since(last) >= a.timeout {
+			return err
+		}
+		if !told {
+			told = true
+			a.say("the other node takes %d %s: waiting in between", e.Limit, e.What)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+	}
 }
 
 // connect is dial, and a connection to the node at addr.
