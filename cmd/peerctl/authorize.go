@@ -101,7 +101,9 @@ func (a *app) authorize(who string, grant grant, how authorizing) error {
 	if err != nil {
 		return err
 	}
-	r := authorizeResult{ID: id.String(), rights: rightsOf(wanted[0]), File: path}
+	revoked := a.revokedAt(id)
+	a.warnRevoked(revoked)
+	r := authorizeResult{ID: id.String(), rights: rightsOf(wanted[0]), File: path, Revoked: revoked}
 	for _, e := range has {
 		if !sameRights(e, wanted[0]) {
 			r.Also = append(r.Also, rightsOf(e))
@@ -154,6 +156,8 @@ type authorizeResult struct {
 	rights
 	File string   `json:"file"`
 	Also []rights `json:"also,omitempty"` // what its other lines allow
+
+	Revoked string `json:"revoked,omitempty"` // the FILE:LINE by which it is refused all the same
 }
 
 func (r authorizeResult) text(w io.Writer) error {

@@ -50,8 +50,13 @@ func (a *app) deauthorize(who string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.print(deauthorizeResult{ID: id.String(), Lines: lines, File: path}); err != nil {
+	revoked := a.revokedAt(id)
+	if err := a.print(deauthorizeResult{ID: id.String(), Lines: lines, File: path, Revoked: revoked}); err != nil {
 		return err
+	}
+	if revoked != "" {
+		a.say("the key was refused before, and is, because of %s", revoked)
+		return nil
 	}
 	if own, err := a.keyPath(); err == nil {
 		if mine, err := identity.ReadPublic(own); err == nil && mine == id {
@@ -67,6 +72,8 @@ type deauthorizeResult struct {
 	ID    string `json:"id"`
 	Lines int    `json:"lines"` // that it had
 	File  string `json:"file"`
+
+	Revoked string `json:"revoked,omitempty"` // the FILE:LINE by which it was refused before
 }
 
 func (r deauthorizeResult) text(w io.Writer) error {

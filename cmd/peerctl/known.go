@@ -153,7 +153,9 @@ func (a *app) knownAdd(addr, who string) error {
 	if err != nil {
 		return err
 	}
-	return a.print(knownChange{Addr: addr, ID: id.String(), File: path})
+	revoked := a.revokedAt(id)
+	a.warnRevoked(revoked)
+	return a.print(knownChange{Addr: addr, ID: id.String(), File: path, Revoked: revoked})
 }
 
 func (a *app) knownForget(addr string) error {
@@ -180,6 +182,8 @@ type knownChange struct {
 	Addr string `json:"addr"`
 	ID   string `json:"id,omitempty"`
 	File string `json:"file"`
+
+	Revoked string `json:"revoked,omitempty"` // the FILE:LINE by which the key is refused all the same
 }
 
 func (r knownChange) text(w io.Writer) (err error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -59,6 +60,34 @@ func (a *app) revoke(who, comment string) error {
 		}
 	}
 	return a.print(revokeResult{ID: id.String(), File: path})
+}
+
+// revokedAt is the FILE:LINE that revokes a key, or the FILE that cannot be
+// used, so that all keys count as revoked; "": the key is not revoked.
+func (a *app) revokedAt(id identity.NodeID) string {
+	path, err := a.revokedPath()
+	if err != nil {
+		return "" // without a directory for it there is no list
+	}
+	f, err := trust.OpenRevoked(path, nil)
+	if err != nil {
+		return path
+	}
+	switch e, ok := errors.AsType[*trust.RevokedError](f.Check(id)); {
+	case !ok:
+		return ""
+	case e.Line == 0:
+		return e.Path
+	default:
+		return fmt.Sprintf("%s:%d", e.Path, e.Line)
+	}
+}
+
+// warnRevoked says that a key is refused whatever was written of it just now.
+func (a *app) warnRevoked(where string) {
+	if where != "" {
+		a.say("warning: the key is refused all the same, because of %s: mend that if it is a mistake", where)
+	}
 }
 
 type revokeResult struct {
