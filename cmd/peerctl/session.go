@@ -107,6 +107,7 @@ func (a *app) dial(ctx context.Context) (*session, error) {
 	cfg, err := a.nodeConfig(key)
 	if err == nil {
 		cfg.TrustNew = a.newKeys()
+		a.warnKnown(cfg.KnownPeers)
 		s.node, err = node.New(cfg)
 	}
 	if err == nil {

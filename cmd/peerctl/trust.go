@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -111,6 +112,17 @@ func (a *app) notRevoked(r *trust.Rotation, path string) error {
 		return advise(err, "%s shows that key to others: move it away", path)
 	}
 	return nil
+}
+
+// warnKnown says that a list cannot be used which this command can do without:
+// who dials an address without a key is told by the error.
+func (a *app) warnKnown(path string) {
+	if !strings.HasPrefix(a.addr, "ckt://") {
+		return
+	}
+	if _, err := trust.OpenKnown(path, nil); err != nil {
+		a.say("warning: no address without a key can be dialled: %v", err)
+	}
 }
 
 // A newKeyError says that nothing is known of the key at an address.

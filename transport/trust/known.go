@@ -129,9 +129,22 @@ func canonicalAddr(addr string) (string, error) {
 // used: it and each later method is an error until it is mended. A nil log is
 // no log.
 func OpenKnown(path string, log *slog.Logger) (*KnownFile, error) {
-	f := &KnownFile{}
-	err := follow(&f.file, path, "known peers not used, nobody is known or made known", log, parseKnown)
+	f, err := FollowKnown(path, log)
+	if err == nil {
+		_, err = f.file.Get()
+	}
 	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// FollowKnown is [OpenKnown] for whoever can do much without the file: that it
+// cannot be used is an error of each method only, and told to the log when the
+// first one is called.
+func FollowKnown(path string, log *slog.Logger) (*KnownFile, error) {
+	f := &KnownFile{}
+	if err := prepare(&f.file, path, "known peers not used, nobody is known or made known", log, parseKnown); err != nil {
 		return nil, err
 	}
 	return f, nil

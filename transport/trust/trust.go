@@ -100,6 +100,15 @@ func cleanComment(id identity.NodeID, comment string) (string, error) {
 
 // follow opens a file that is followed; what says what it is in the log.
 func follow[T any](f *identity.Followed[T], path, what string, log *slog.Logger, parse func([]byte) (T, error)) error {
+	if err := prepare(f, path, what, log, parse); err != nil {
+		return err
+	}
+	_, err := f.Get()
+	return err
+}
+
+// prepare is follow without a look at the file.
+func prepare[T any](f *identity.Followed[T], path, what string, log *slog.Logger, parse func([]byte) (T, error)) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("trust: %w", err)
@@ -112,8 +121,7 @@ func follow[T any](f *identity.Followed[T], path, what string, log *slog.Logger,
 	if log != nil {
 		f.Report = func(err error) { log.Error(what, "path", abs, "err", err) }
 	}
-	_, err = f.Get()
-	return err
+	return nil
 }
 
 func atPath(path string, err error) error {

@@ -57,7 +57,8 @@ func (e *ServiceError) Error() string {
 // New makes a node that listens and serves, with the services of cfg
 // registered and none of them started. A service that is not built in is a
 // [ServiceError]; files without a directory is [files.ErrNoDir]; a file about
-// trust that cannot be used is a [TrustFileError].
+// trust that cannot be used is a [TrustFileError], but for the known peers:
+// without them nobody is dialled by a bare address.
 func New(cfg Config) (*peer.Node, error) {
 	services := make(map[string]peer.PeerServiceFunc, len(cfg.Services))
 	for _, name := range cfg.Services {

@@ -8,7 +8,8 @@ import (
 )
 
 // A TrustFileError says which file about trust cannot be used. A node does not
-// start without what it was told to go by.
+// start without what it was told to go by; the known keys alone are missed only
+// when an address without a key is dialled.
 type TrustFileError struct {
 	Path string
 	What string // what it is to hold
@@ -46,9 +47,11 @@ func (cfg Config) readTrust(pc *peer.Config) (err error) {
 		pc.Revoked = f.Check
 	}
 	if cfg.KnownPeers != "" {
-		if pc.KnownPeers, err = trust.OpenKnown(cfg.KnownPeers, cfg.Logger); err != nil {
+		// Only who dials an address without a key needs what is known.
+		if pc.KnownPeers, err = trust.FollowKnown(cfg.KnownPeers, cfg.Logger); err != nil {
 			return fail(cfg.KnownPeers, "the known keys", err)
 		}
+		_, _ = pc.KnownPeers.List() // tells the log now
 		pc.TrustNew = cfg.TrustNew
 	}
 	return nil

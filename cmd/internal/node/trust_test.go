@@ -56,12 +56,11 @@ func TestFilesAboutTrustHaveToBeUsable(t *testing.T) {
 		cfg node.Config
 		is  error // nil: whatever is wrong with nonsense
 	}{
-		"no such key":          {node.Config{PSK: missing}, fs.ErrNotExist},
-		"no key in it":         {node.Config{PSK: nonsense}, nil},
-		"no such statement":    {node.Config{Rotation: missing}, fs.ErrNotExist},
-		"no statement in it":   {node.Config{Rotation: nonsense}, nil},
-		"no list of revoked":   {node.Config{Revoked: nonsense}, nil},
-		"no list of the known": {node.Config{KnownPeers: nonsense}, nil},
+		"no such key":        {node.Config{PSK: missing}, fs.ErrNotExist},
+		"no key in it":       {node.Config{PSK: nonsense}, nil},
+		"no such statement":  {node.Config{Rotation: missing}, fs.ErrNotExist},
+		"no statement in it": {node.Config{Rotation: nonsense}, nil},
+		"no list of revoked": {node.Config{Revoked: nonsense}, nil},
 	} {
 		c.cfg.Listen, c.cfg.Identity = "127.0.0.1:0", mustKey(t)
 		n, err := node.New(c.cfg)
@@ -137,6 +136,30 @@ func TestConfigReachesTheNode(t *testing.T) {
 		if !strings.Contains(audit.String(), want) {
 			t.Errorf("no %s in %s", want, &audit)
 		}
+	}
+}
+
+// What is known is needed for addresses without a key, and for nothing else.
+func TestKnownPeersThatCannotBeUsed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known")
+	if err := os.WriteFile(path, []byte("what is this\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := mustKey(t)
+	server := start(t, node.Config{Identity: key})
+	var log bytes.Buffer
+	n := start(t, node.Config{Identity: key, KnownPeers: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if !strings.Contains(log.String(), "known peers not used") {
+		t.Errorf("logged: %s", &log)
+	}
+	if err := connect(t, n, server.Addr().String()); err == nil || !strings.Contains(err.Error(), path+":1") {
+		t.Errorf("by its address: %v", err)
+	}
+	if err := connect(t, n, server.URL()); err != nil {
+		t.Errorf("by its URL: %v", err)
+	}
+	if err := connect(t, n, server.Addr().String()); err == nil {
+		t.Error("by its address, when it is connected")
 	}
 }
 
