@@ -30,7 +30,7 @@ func (a *app) refused(e *circuit.RefusedError) verdict {
 	case circuit.RefusedUnauthorized:
 		v.Code = "unauthorized"
 		v.Message = fmt.Sprintf("node %v does not allow node %v (this one) %s", e.Node, a.self, a.doing())
-		v.Hint = a.letDoMore()
+		v.Hint = a.letDoMore() + a.orStarted()
 	case circuit.RefusedUnknownService:
 		v.Hint = unknownServiceHint(a.wanted())
 	case circuit.RefusedUnknownPeer:
@@ -171,6 +171,15 @@ func (a *app) letIn() string {
 // letDoMore is the same for a node that could connect, so that it has a line
 // already: besides that.
 func (a *app) letDoMore() string { return a.letIn() + " --add" }
+
+// orStarted is what to do besides where the refusal may be of a start, which a
+// line like the one of letDoMore would allow, although another forbids it.
+func (a *app) orStarted() string {
+	if a.service == "" || a.deed != "" || a.named {
+		return ""
+	}
+	return fmt.Sprintf(", which lets it start peers of that, too; if its line there says start, on purpose, have one started instead: peerctl start-remote-peer %s %s, there", a.service, a.addr)
+}
 
 // wanted is the service to name in a hint.
 func (a *app) wanted() string {
