@@ -77,7 +77,7 @@ func rotateCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the new key's `NEWKEYFILE`, which peerctl keygen --out has made")
-	cmd.Flags().IntVar(&days, "days", 30, "for how long the new key is taken for the old one; at most 90")
+	cmd.Flags().IntVar(&days, "days", 30, "for how long the new key is taken for the old one; at most 90, which ends an hour early")
 	return cmd
 }
 
@@ -117,8 +117,8 @@ func (a *app) rotate(to string, days int) error {
 	if key.ID() == old.ID() {
 		return usagef("%s has the key that this node has already", to)
 	}
-	start := time.Now().Add(-early)
-	r, err := trust.NewRotation(old.Key, key.Key, start, start.Add(time.Duration(days)*day))
+	start, end := validity(time.Now(), days)
+	r, err := trust.NewRotation(old.Key, key.Key, start, end)
 	if err != nil {
 		return err
 	}
@@ -130,6 +130,17 @@ func (a *app) rotate(to string, days int) error {
 		a.sayNext(r, from, to, path)
 	}
 	return err
+}
+
+// validity is when a statement holds that is made now for so many days. They
+// count from now; a statement may hold for 90 days in all.
+func validity(now time.Time, days int) (from, until time.Time) {
+	from = now.Add(-early)
+	until = now.Add(time.Duration(days) * day)
+	if most := from.Add(mostDays * day); until.After(most) {
+		until = most
+	}
+	return from, until
 }
 
 // sayNext tells what is left to do once the statement is written, as commands
