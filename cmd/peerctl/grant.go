@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -46,6 +47,27 @@ func (g *grant) check(f *pflag.FlagSet) error {
 	if given("start") && g.start == nil {
 		g.start = []string{}
 	}
+	return g.checkFrom()
+}
+
+// checkFrom refuses addresses from which nobody can come. In the file they are
+// no error, but who is being let in is to get in.
+func (g *grant) checkFrom() error {
+	only := len(g.from) > 0 // negations
+	for _, s := range g.from {
+		s, negated := strings.CutPrefix(s, "!")
+		only = only && negated
+		if _, err := netip.ParseAddr(s); err == nil || s == "" || strings.Contains(s, "/") {
+			continue // what is wrong with these, reading the line tells
+		}
+		odd := strings.Trim(strings.ToLower(s), "0123456789abcdef.:*?") != ""
+		if odd || !strings.ContainsAny(s, "*?") {
+			return usagef("--from %q can match no address, and names are not looked up: give IP addresses, CIDR blocks such as 192.0.2.0/24, or patterns such as '192.0.2.*'", s)
+		}
+	}
+	if only {
+		return usagef("--from only says who is denied, so nobody would be let in; for all others: --from '*,%s'", strings.Join(g.from, ","))
+	}
 	return nil
 }
 
@@ -84,6 +106,9 @@ func (g *grant) entry(e identity.Entry) (identity.Entry, error) {
 		return e, &usageError{err: bad[0].Err}
 	}
 	e.Expires = entries[0].Expires
+	if g.expires != "" && !e.Expires.After(time.Now()) {
+		return e, usagef("--expires %s is in the past, so nobody would be let in; to take a key off: peerctl deauthorize", g.expires)
+	}
 	return e, nil
 }
 
