@@ -127,6 +127,7 @@ func rules() []rule {
 		isType((*app).changedKey),
 		isType((*app).revokedKey),
 		isType((*app).newKey),
+		isType(func(*app, *refusedPush) verdict { return verdict{Code: "limit", Exit: exitRefused} }),
 		isType((*app).limited),
 		isType((*app).refused),
 		isType((*app).wrongKey),

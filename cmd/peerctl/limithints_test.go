@@ -79,6 +79,10 @@ func TestPushAtALimitSaysWhatToDo(t *testing.T) {
 		!strings.Contains(v.Hint, "a smaller --parallel") || !strings.Contains(v.Hint, "--max-circuits") {
 		t.Errorf("%+v", v)
 	}
+	v = a.judge(a.notPushed([]*files.FileError{{Path: "a", Err: reached}, {Path: "b", Err: fmt.Errorf("%w", reached)}}, 3))
+	if v.Exit != exitRefused || v.Code != "limit" || !strings.Contains(v.Hint, "a smaller --parallel") {
+		t.Errorf("%+v", v)
+	}
 	if v := a.judge(a.notPushed([]*files.FileError{{Path: "a", Err: files.ErrChanged}}, 1)); v.Hint != "" {
 		t.Errorf("%+v", v)
 	}

@@ -76,7 +76,7 @@ const (
 
 func (a *app) listed(e *listedError) verdict {
 	v := verdict{
-		Code: "usage", Exit: exitUsage, Message: e.Error(),
+		Code: "listed", Exit: exitUsage, Message: e.Error(),
 		Hint: fmt.Sprintf("to put this in their place: %s; to allow this as well: %s", e.again("--replace"), e.again("--add")),
 	}
 	for i, l := range e.lines {

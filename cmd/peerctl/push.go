@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,9 @@ permission bits and modification times.
 
 Symbolic links, devices, pipes and sockets below PATH are skipped, and said so;
 PATH itself must be a file or a directory. A file that fails does not stop the
-others: each is named, and the exit code is 1. A receiver that takes nothing
-for --timeout ends the push.
+others: each is named, and the exit code is 1, or 3 if all of them met a limit of
+the other node. Before that such a file is tried again as long as any file has
+moved within 30 s. A receiver that takes nothing for --timeout ends the push.
 
 When the connection is lost, the push waits for another one for --linger, and
 what was under way is sent again. stderr says when that begins and when it is
@@ -97,13 +99,26 @@ func (a *app) reportPush(report files.Report, err error) error {
 // met: what else went wrong, its own line tells.
 func (a *app) notPushed(failed []*files.FileError, all int) error {
 	err := fmt.Errorf("not pushed: %d of %d files and directories", len(failed), all)
+	var first *transport.LimitError
+	limited := 0
 	for _, f := range failed {
 		if e, ok := errors.AsType[*transport.LimitError](f.Err); ok && e.Remote {
-			return advise(err, "push fewer files at a time, with a smaller --parallel; %s", a.atLimit(e))
+			limited++
+			first = cmp.Or(first, e)
 		}
 	}
-	return err
+	if first == nil {
+		return err
+	}
+	if limited == len(failed) {
+		err = &refusedPush{err}
+	}
+	return advise(err, "push fewer files at a time, with a smaller --parallel; %s", a.atLimit(first))
 }
+
+// A refusedPush is one in which nothing but limits of the other node was in
+// the way.
+type refusedPush struct{ error }
 
 // failure is why a file was not pushed, with the receiver's words as such.
 func failure(f *files.FileError) string {
