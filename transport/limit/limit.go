@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 )
 
 // Limits are the bounds of one node, by layer. A zero field is its default; a
@@ -259,8 +260,9 @@ const maxFile = 64 << 10
 
 // Read reads limits as JSON: an object with the layers, each an object with
 // the fields in snake case, such as {"circuit":{"circuits_per_node":100}}. A
-// name it does not know is an error, so that no bound is left out by a slip of
-// the pen, and so is more than 64 KiB.
+// name it does not know, be it in another spelling only, is an error, so that no
+// bound is left out by a slip of the pen; so are a name twice, null, and more
+// than 64 KiB.
 func Read(r io.Reader) (Limits, error) {
 	var l Limits
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
@@ -282,15 +284,19 @@ var (
 )
 
 func decode(data []byte, l *Limits) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(l); err == io.EOF {
+	if len(bytes.TrimSpace(data)) == 0 {
 		return errEmpty
-	} else if err != nil {
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if err := checkShape(dec, reflect.TypeFor[Limits](), theFile); err != nil {
 		return err
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return errTail
+	}
+	if err := json.Unmarshal(data, l); err != nil {
+		return badJSON(err)
 	}
 	return nil
 }

@@ -93,10 +93,33 @@ func TestRead(t *testing.T) {
 		"two objects":        `{} {}`,
 		"something behind":   `{} x`,
 		"too long":           `{}` + strings.Repeat(" ", maxFile),
+		"null":               `null`,
+		"a layer of null":    `{"peer":null}`,
+		"a bound of null":    `{"peer":{"started":null}}`,
+		"a layer twice":      `{"peer":{"started":1},"peer":{}}`,
+		"a bound twice":      `{"peer":{"started":1,"started":2}}`,
+		"a capital layer":    `{"Peer":{"started":1}}`,
+		"a capital bound":    `{"peer":{"Started":1}}`,
+		"its Go name":        `{"peer":{"StartedPerNode":1}}`,
+		"a twin of s":        `{"peer":{"\u017ftarted":1}}`,
+		"a number for layer": `{"peer":1}`,
+		"an exponent":        `{"peer":{"started":1e3}}`,
+		"a bad text":         "{\"peer\":{\"\x01\":1}}",
 		"deep":               strings.Repeat("[", maxFile),
 	} {
 		if l, err := Read(strings.NewReader(text)); err == nil || l != (Limits{}) {
 			t.Errorf("%s: %+v, %v", name, l, err)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"peer":{"started":"two"}}`: `limit: peer.started is the text "two", and must be a whole number`,
+		`{"peer":{"started":1.5}}`:   `limit: peer.started is 1.5, and must be a whole number`,
+		`{"peer":[]}`:                `limit: peer is a list, and must be an object, as in {}`,
+		`{"peer":{"Started":1}}`:     `limit: unknown field "Started" in peer`,
+		`{"peer":`:                   `limit: not JSON: it ends too early`,
+	} {
+		if _, err := Read(strings.NewReader(text)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 	if _, err := Read(iotest.ErrReader(iotest.ErrTimeout)); err == nil {
