@@ -71,6 +71,20 @@ func advise(err error, format string, args ...any) error {
 	return &adviceError{err: err, hint: fmt.Sprintf(format, allPlain(args)...)}
 }
 
+// A kindError has the code of another error, and words of its own: what is or
+// is not there is an entry and no file, say.
+type kindError struct {
+	kind error
+	text string
+}
+
+func (e *kindError) Error() string { return e.text }
+func (e *kindError) Unwrap() error { return e.kind }
+
+func kindf(kind error, format string, args ...any) error {
+	return &kindError{kind: kind, text: fmt.Sprintf(format, args...)}
+}
+
 // exit reports err, if any, and returns the exit code.
 func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {

@@ -147,7 +147,7 @@ func (a *app) knownAdd(addr, who string) error {
 	}
 	err = f.Add(addr, id)
 	if e, ok := errors.AsType[*trust.ChangedKeyError](err); ok {
-		return advise(fmt.Errorf("%w: the key of %v is known at %s (%s:%d)", fs.ErrExist, e.Known, addr, e.Path, e.Line),
+		return advise(kindf(fs.ErrExist, "there is an entry for %s already: the key of %v is known there (%s:%d)", addr, e.Known, e.Path, e.Line),
 			"if the node has a new one: peerctl known forget %s", addr)
 	}
 	if err != nil {
@@ -172,7 +172,7 @@ func (a *app) knownForget(addr string) error {
 		return err
 	}
 	if n == 0 {
-		return advise(fmt.Errorf("no key is known at %s: %w", addr, fs.ErrNotExist), "peerctl known list shows what is known")
+		return advise(kindf(fs.ErrNotExist, "there is no entry to forget: no key is known at %s (%s)", addr, path), "peerctl known list shows what is known")
 	}
 	return a.print(knownChange{Addr: addr, File: path})
 }

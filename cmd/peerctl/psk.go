@@ -39,7 +39,7 @@ func (a *app) addPSK(path string) error {
 		return err
 	}
 	if len(keys) > 1 {
-		return advise(fmt.Errorf("%w: %s has two keys already, which is the most", fs.ErrExist, path),
+		return advise(kindf(fs.ErrExist, "%s has two keys already, which is the most", path),
 			"when all machines have both, drop the older one everywhere: peerctl keygen --psk %s --drop; then there is room for another", path)
 	}
 	key := make([]byte, pskLen)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ckt.local/transport/identity"
 )
@@ -114,6 +116,7 @@ func newRoot(a *app) *cobra.Command {
 			return a.checkFlags(cmd)
 		},
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return badFlag(err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.keyFile, "key", "", "the node's key `FILE` (default "+shown("id_ed25519")+")")
 	flags.StringVar(&a.authorized, "authorized", "", "who may do what here: `FILE` (default "+shown("authorized_peers")+")")
@@ -126,6 +129,25 @@ func newRoot(a *app) *cobra.Command {
 		lsCmd(a), pingCmd(a), demoCmd(a), demoNodeCmd(a), versionCmd(a),
 	)
 	return root
+}
+
+// badFlag says of a value that a flag does not take what it does, and not why
+// the reading of it has failed.
+func badFlag(err error) error {
+	e, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	wants := map[string]string{
+		"bool":        "true or false",
+		"duration":    "a time such as 10s or 2m",
+		"int":         "a whole number",
+		"stringSlice": "a list with commas between, without quotes and line ends",
+	}[e.GetFlag().Value.Type()]
+	if wants == "" {
+		return err
+	}
+	return usagef("--%s takes %s, not %.80q", e.GetFlag().Name, wants, e.GetValue())
 }
 
 // checkFlags refuses what no command can mean. An empty file name is most

@@ -37,6 +37,12 @@ func pskFile(path string) identity.SafeFile {
 // without it. No error repeats what is in the file.
 func ReadPSKs(path string) ([][]byte, error) {
 	data, err := pskFile(path).Read()
+	if e, ok := errors.AsType[*identity.UnsafeFileError](err); ok {
+		// It speaks of the secret that it has most often to do with.
+		told := *e
+		told.Problem = strings.ReplaceAll(e.Problem, "private key", "pre-shared key")
+		return nil, &told
+	}
 	if err != nil {
 		return nil, err
 	}
