@@ -67,10 +67,11 @@ func (e *lingerError) Unwrap() []error {
 }
 
 // isFinal reports whether the end of a connection is one of its circuits: one
-// side has closed it on purpose, or the other process is another one.
+// side has closed it on purpose, or does not believe in the other's key any
+// more, or the other process is another one.
 func isFinal(cause error) bool {
 	r, ok := errors.AsType[*transport.RemoteError](cause)
-	return ok && r.Code == transport.CodeClosed || endsRedials(cause)
+	return ok && (r.Code == transport.CodeClosed || r.Code == transport.CodeRevoked) || endsRedials(cause)
 }
 
 // endsRedials reports whether no further try to connect makes sense. What the

@@ -51,8 +51,12 @@ func (n acceptor) CircuitRefused(req circuit.OpenRequest, err error) {
 	if _, ok := errors.AsType[*circuit.Refusal](err); !ok || n.ctx.Err() != nil {
 		return // the opener has given up, or this node goes
 	}
-	d := decisionOf(n.request(req.Link, ActionOpen, req.ToService), "open", err)
-	d.circuit = req.CircuitID.String()
+	r := n.request(req.Link, ActionOpen, req.ToService)
+	d := decisionOf(r, "open", err)
+	if req.ToService == nodeService {
+		d.action = "connect"
+	}
+	d.node, d.circuit = r.account, req.CircuitID.String()
 	n.audit.record(d)
 }
 

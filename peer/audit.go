@@ -21,6 +21,7 @@ const (
 	maxNodeKinds = 64          // of those, of one node
 	maxFromKinds = 32          // of those, about connecting from one IPv4 address or IPv6 /64: keys cost nothing
 	maxAudited   = 128         // bytes of a text
+	maxCause     = 512         // bytes of a reason, which is in this node's words and may name a file
 )
 
 // What stands where refusals are not kept apart any more.
@@ -48,7 +49,7 @@ type decision struct {
 func decisionOf(r Request, action string, err error) decision {
 	d := decision{action: action, node: r.Node, key: r.Key, from: r.From, service: clip(r.Service), allowed: err == nil}
 	if err != nil {
-		d.reason = clip(whyNot(err))
+		d.reason = clipTo(whyNot(err), maxCause)
 	}
 	return d
 }
@@ -79,14 +80,16 @@ func (d decision) source() netip.Prefix {
 
 // clip makes a foreign text fit for a log: short, and without characters that
 // a handler may leave as they are and a terminal obeys.
-func clip(s string) string {
+func clip(s string) string { return clipTo(s, maxAudited) }
+
+func clipTo(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if r >= 0x7f && !unicode.IsPrint(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, s[:min(len(s), maxAudited)])
-	return strings.ToValidUTF8(s[:min(len(s), maxAudited)], "")
+	}, s[:min(len(s), most)])
+	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
 // An auditor writes the audit log. A nil one writes none.
@@ -153,6 +156,9 @@ func (a *auditor) firstLocked(d *decision, now time.Time) bool {
 	}
 	if _, ok := a.kinds[kind]; !ok && len(a.kinds) >= maxKinds {
 		*d = decision{action: auditOverflow, reason: severalNodes}
+		if kind.allowed { // what was allowed never comes out as a refusal
+			*d = decision{action: kind.action, allowed: true, reason: severalNodes}
+		}
 		kind = *d
 	}
 	if e, ok := a.kinds[kind]; ok {

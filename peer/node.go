@@ -136,8 +136,7 @@ func (n *Node) wire() quic.Config {
 		cfg.Revoked = func(key ed25519.PublicKey) error {
 			id := identity.NodeIDOf(key)
 			if err := n.revoked(id); err != nil {
-				n.audit.record(decisionOf(Request{Node: id, Key: id}, "revoked", err))
-				return recorded{err}
+				return revocation{err}
 			}
 			return nil
 		}
@@ -153,16 +152,18 @@ func (n *Node) mayConnect(key ed25519.PublicKey, addr net.Addr) error {
 	return n.authorize(&Request{Node: id, Key: id, From: addrPort(addr), Action: ActionConnect})
 }
 
-// recorded is a refusal that is in the audit log.
-type recorded struct{ error }
+// A revocation is a refusal because a key is revoked.
+type revocation struct{ error }
 
-func (r recorded) Unwrap() error { return r.error }
+func (r revocation) Unwrap() error { return r.error }
 
 // connRefused writes down that somebody was not let in, or has been thrown out.
 func (n *Node) connRefused(key identity.NodeID, addr net.Addr, why error) {
-	if _, done := errors.AsType[recorded](why); !done {
-		n.audit.record(decisionOf(Request{Node: key, Key: key, From: addrPort(addr)}, ActionConnect.String(), why))
+	action := ActionConnect.String()
+	if _, ok := errors.AsType[revocation](why); ok {
+		action = "revoked"
 	}
+	n.audit.record(decisionOf(Request{Node: key, Key: key, From: addrPort(addr)}, action, why))
 }
 
 // NewServer is [NewNode]: a server is a node that others dial.

@@ -80,6 +80,6 @@ func (n *Node) cast(l *link) {
 	n.links.mu.Lock()
 	conn := l.conn
 	n.links.mu.Unlock()
-	conn.Close(transport.CodeRefused, errRevoked.Error()) // nothing, if it has ended
+	conn.Close(transport.CodeRevoked, errRevoked.Error()) // nothing, if it has ended
 	l.Abandon(errRevoked)
 }

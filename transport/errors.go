@@ -26,6 +26,7 @@ const (
 	CodeLost                   // acknowledgements have stopped coming
 	CodeLimit                  // a limit of this side is reached
 	CodePSK                    // one side has a pre-shared key that the other has not
+	CodeRevoked                // the key was revoked while the Conn was open
 )
 
 // String returns the code's name as docs/wire.md has it.
@@ -49,6 +50,8 @@ func (c Code) String() string {
 		return "limit"
 	case CodePSK:
 		return "pre-shared key"
+	case CodeRevoked:
+		return "revoked"
 	}
 	return fmt.Sprintf("code %d", uint64(c))
 }

@@ -48,8 +48,6 @@ func (e *Endpoint) serve(qc *quicgo.Conn) {
 		code, reason = r.code, r.reason
 	} else if e.ctx.Err() != nil {
 		code = transport.CodeClosed
-	} else if ctx.Err() != nil {
-		code, reason = transport.CodeLimit, "hello took too long"
 	}
 	qc.CloseWithError(quicgo.ApplicationErrorCode(code), reason)
 }
@@ -68,14 +66,18 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key at once", key: c.node.key}
 	}
 	defer e.leaveKey(c.account)
-	return e.receive(ctx, c)
+	err = e.receive(ctx, c)
+	if _, said := errors.AsType[*refusalError](err); err != nil && !said && ctx.Err() != nil && e.ctx.Err() == nil {
+		return &refusalError{code: transport.CodeLimit, reason: "hello took too long", key: c.node.key, why: err}
+	}
+	return err
 }
 
 // admit judges the key, before any byte of a stream is read.
 func (e *Endpoint) admit(ctx context.Context, qc *quicgo.Conn) (*conn, error) {
 	who, err := identify(qc.ConnectionState().TLS)
 	if err != nil {
-		return nil, err
+		return nil, &refusalError{code: transport.CodeProtocol, why: err}
 	}
 	err = e.allow(&who, qc.RemoteAddr())
 	if err == nil {

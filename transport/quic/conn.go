@@ -90,7 +90,8 @@ func (c *conn) end(cause error, code transport.Code, reason string) {
 // flooded ends a connection that has made this side keep more than it may.
 func (c *conn) flooded(err error) {
 	const reason = "too much is unread on streams that were reset or not accepted"
-	c.ep.note(c.qc.RemoteAddr(), &refusalError{code: transport.CodeLimit, reason: reason, key: c.node.key, why: err})
+	// What this side has dialled was let in by nobody, and is no decision.
+	c.ep.note(c.qc.RemoteAddr(), &refusalError{code: transport.CodeLimit, reason: reason, key: c.node.key, why: err, told: c.dialed})
 	c.end(fmt.Errorf("%w: %w", transport.ErrLost, err), transport.CodeLimit, reason)
 }
 
