@@ -89,6 +89,8 @@ func TestCommandsThatCannotWrite(t *testing.T) {
 			for _, args := range [][]string{
 				{"keygen", "--out", in("new")},
 				{"keygen", "--psk", in("lock")},
+				{"keygen", "--psk", in("two")},
+				{"keygen", "--psk", in("two"), "--add"},
 				{"--known", in("some"), "known", "add", "example.org:1", node},
 				{"--known", in("some"), "known", "add", "example.org:2", node},
 			} {
@@ -102,6 +104,7 @@ func TestCommandsThatCannotWrite(t *testing.T) {
 				{"keygen", "--out", in("third")},
 				{"--key", in("missing"), "keygen"},
 				{"keygen", "--psk", in("second")},
+				{"keygen", "--psk", in("two"), "--drop"},
 				{"authorize", node, "--services", "echo"},
 				{"known", "add", "example.org:1", node},
 				{"--known", in("some"), "known", "forget", "example.org:2"},

@@ -79,6 +79,9 @@ func (a *app) pingOn(ctx context.Context, count int, ping func(n int, each func(
 		}
 		if !told {
 			told = true
+			if !a.asJSON && isTerminal(a.stderr) {
+				fmt.Fprint(a.stderr, "\r\x1b[K") // what each has written there
+			}
 			a.say("the other node takes %d %s: waiting in between", e.Limit, e.What)
 		}
 		timer := time.NewTimer(pause)
