@@ -186,7 +186,7 @@ func TestAuditOfHostileNames(t *testing.T) {
 			d.peer, d.addr, d.circuit = clip(name), clip(name), clip(name)
 			a.record(d)
 			line := out.String()
-			if strings.Count(line, "\n") != 1 || !utf8.ValidString(line) || len(line) > 12*maxAudited*5 {
+			if strings.Count(line, "\n") != 1 || !utf8.ValidString(line) || len(line) > 12*(4*maxAudited+maxCause) {
 				t.Errorf("%.60q becomes %q", name, line)
 			}
 			for _, r := range strings.TrimSuffix(line, "\n") {
@@ -195,7 +195,7 @@ func TestAuditOfHostileNames(t *testing.T) {
 				}
 			}
 			if !text {
-				if l := auditLines(t, &out)[0]; l.Allowed || l.Action != "start" || len(l.Service) > maxAudited || len(l.Reason) > maxAudited {
+				if l := auditLines(t, &out)[0]; l.Allowed || l.Action != "start" || len(l.Service) > maxAudited || len(l.Reason) > maxCause {
 					t.Errorf("%.60q becomes %+v", name, l)
 				}
 			}

@@ -72,12 +72,19 @@ func (a *app) lost(e *circuit.LostError) verdict {
 		v.Hint = fmt.Sprintf("is the node running, and can it be reached? peerctl ping %s tells. Then %s; a longer --linger at both ends waits longer", a.addr, again)
 	case said.Code == transport.CodeClosed:
 		v.Hint = "the other node was stopped: start it, and " + again
+	case said.Code == transport.CodeRevoked:
+		v.Code, v.Exit, v.Hint = "revoked", exitRefused, a.revokedThere()
 	case said.Code == transport.CodeRefused:
 		v.Hint = a.letDoMore() + "; then " + again
 	default:
 		v.Hint = again
 	}
 	return v
+}
+
+// revokedThere is what whoever has the key that was revoked can do.
+func (a *app) revokedThere() string {
+	return fmt.Sprintf("the key of this node, %v, is in revoked_peers on the other machine: make a new one (peerctl keygen --out FILE) and have that let in", a.self)
 }
 
 // turnedAway: the other node did not let us connect, or ended the connection.
@@ -89,6 +96,8 @@ func (a *app) turnedAway(e *transport.RemoteError) verdict {
 			Message: fmt.Sprintf("the node at %s does not allow node %v (this one) to connect", a.addr, a.self),
 			Hint:    a.letIn(),
 		}
+	case transport.CodeRevoked:
+		return verdict{Code: "revoked", Exit: exitRefused, Hint: a.revokedThere()}
 	case transport.CodePSK:
 		return a.noPSK(e)
 	case transport.CodeLimit:
