@@ -43,7 +43,7 @@ func attacks() []attack {
 	all = append(all, serials(), credits(), endlessResumed(), foreign())
 	all = append(all, circuitsInMasses()...)
 	all = append(all, unreadSource(), unreadSink(), ahead(), slow())
-	all = append(all, unserved(), questions(), heirs())
+	all = append(all, unserved(), begun(), questions(), heirs())
 	all = append(all, resets(), storm(), pings(), panics(), starts(), leftBehind())
 	return all
 }

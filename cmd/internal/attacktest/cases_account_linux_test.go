@@ -43,6 +43,31 @@ func unserved() attack {
 	}}
 }
 
+// begun opens streams and begins a long first frame on each: as many as the
+// windows of several connections take.
+func begun() attack {
+	return attack{"first frames that are begun and left", [2]int{1, 20_000}, func(t *testing.T, a *arena) int {
+		half, n := frameOf(frameOpen, make([]byte, 8000))[:4000], 0
+		for range 4 {
+			l := a.connect(t, a.mallory)
+			defer l.close()
+			for range 500 {
+				a.pace(paceReset)
+				s, err := l.qc.OpenStream()
+				if err != nil {
+					break
+				}
+				n++
+				s.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+				if _, err := s.Write(half); err != nil {
+					break // the window is full
+				}
+			}
+		}
+		return n
+	}}
+}
+
 // questions asks the node itself for all there is to ask for, and more, and
 // does not read every answer.
 func questions() attack {
