@@ -10,8 +10,9 @@ import (
 )
 
 // tellEvery is how often a sender whose file waits for a place is told so. It
-// is well below the default of [PushOptions.StallTimeout].
-const tellEvery = 10 * time.Second
+// is well below the 10 s that peerctl gives the other node for an answer, and the
+// default of [PushOptions.StallTimeout].
+const tellEvery = 3 * time.Second
 
 // The places of a peer are for the files that it receives at once. A file waits
 // first among those of its own sender and then among all, so that a sender

@@ -41,7 +41,7 @@ type PushOptions struct {
 	// bring them to the receiver's disk. Time without a connection does not
 	// count, once it is noticed, which takes up to 6 s. A file that waits
 	// because the receiver has no place for more moves while others do there,
-	// of which the receiver tells every 10 s; if that is all that moves, it is
+	// of which the receiver tells every 3 s; if that is all that moves, it is
 	// believed for an hour. Default 30 s; negative: for ever.
 	StallTimeout time.Duration
 

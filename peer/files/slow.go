@@ -11,7 +11,7 @@ import (
 // 546 bytes a second. A sender that may be silent for maxIdle is cut no sooner
 // by the latter if it sends whole fragments, of maxData.
 const (
-	leastMoved = 32 << 10
+	leastMoved = 10 << 10
 	leastKept  = 64 << 10
 )
 
