@@ -79,8 +79,7 @@ func (c *Circuit) attach(car *carrier, s transport.Stream, turn chan struct{}) {
 	}
 	done := false
 	c.update(func(s *state) {
-		// An earlier connection may not have come to take off c yet.
-		if s.lost || s.released || a.over || s.at != nil && !s.moving && s.at.car.seq >= car.seq {
+		if a.over || !s.wants(car) {
 			return
 		}
 		if s.leave(s.at, errSuperseded, transport.CodeSuperseded); s.lost {

@@ -59,12 +59,27 @@ func (car *carrier) attachQueued(l *lane) {
 		c := l.queue[0]
 		l.queue = l.queue[1:]
 		car.mu.Unlock()
+		if !c.wants(car) {
+			continue // a retry from the time before, and the stream would be one too many
+		}
 		s, err := car.openStream(car.ctx, l.turns)
 		if err != nil {
 			return // the carrier is lost, and the next one takes them up
 		}
 		c.attach(car, s, l.turns)
 	}
+}
+
+// wants reports whether c has to be attached to the carrier.
+func (c *Circuit) wants(car *carrier) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.s.wants(car)
+}
+
+func (s *state) wants(car *carrier) bool {
+	// An earlier connection may not have come to take off c yet.
+	return !s.lost && !s.released && (s.at == nil || s.moving || s.at.car.seq < car.seq)
 }
 
 // openStream returns a stream for one attachment, when it is its turn: with the
