@@ -1,0 +1,32 @@
+package main
+
+import "time"
+
+// An expense is what both sides had used before and after a task.
+type expense struct {
+	client, server [2]usage
+	took           time.Duration
+}
+
+// addTo divides it by what was done.
+func (e expense) addTo(m metrics, t task) {
+	n := m[metricMessages]
+	if n == 0 {
+		return
+	}
+	if t.forMemory() {
+		m[metricHeapClient] = float64(e.client[1].Heap-e.client[0].Heap) / n
+		m[metricHeapServer] = float64(e.server[1].Heap-e.server[0].Heap) / n
+		m[metricRSSClient] = float64(e.client[1].RSS-e.client[0].RSS) / n
+		m[metricRSSServer] = float64(e.server[1].RSS-e.server[0].RSS) / n
+		return
+	}
+	cpu := e.client[1].CPU - e.client[0].CPU + e.server[1].CPU - e.server[0].CPU
+	m[metricCPU] = cpu / e.took.Seconds()
+	m[metricCPUMillion] = cpu / n * 1e6
+	if b := m[metricBytes]; b > 0 {
+		m[metricCPUGB] = cpu / b * 1e9
+	}
+	m[metricAllocClient] = float64(e.client[1].Mallocs-e.client[0].Mallocs) / n
+	m[metricAllocServer] = float64(e.server[1].Mallocs-e.server[0].Mallocs) / n
+}
