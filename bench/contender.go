@@ -77,7 +77,11 @@ type channel interface {
 // contenders are all there are, ckt first, the floor last.
 func contenders() []contender {
 	return []contender{
-		cktContender{}, grpcContender{}, quicContender{}, tlsContender(), tcpContender(),
+		cktContender{},
+		grpcContender{}, drpcContender{}, natsContender{},
+		libp2pContender{overQUIC: true}, libp2pContender{},
+		websocketContender{}, netRPCContender{},
+		quicContender{}, tlsContender(), tcpContender(),
 	}
 }
 
