@@ -36,18 +36,19 @@ var _ contender = libp2pContender{}
 const libp2pProtocol protocol.ID = "/bench/1"
 
 func (l libp2pContender) about() about {
+	const common = "a host put together of its parts, because its package of defaults does not compile with this quic-go (WebTransport); " +
+		"resources are not managed, metrics are off; mutual authentication; " +
+		"one connection, a stream for each channel, 4-byte lengths and bufio as tls has them"
 	a := about{
-		name:   "libp2p-tcp",
-		module: "github.com/libp2p/go-libp2p",
-		settings: "a host put together of its parts, because its package of defaults does not compile with this quic-go (WebTransport): " +
-			"TCP with TLS 1.3 and yamux as libp2p sets that; resources are not managed, metrics are off; " +
-			"mutual authentication; one connection, a stream for each channel, 4-byte lengths and bufio as tls has them",
-		extras: []string{"idle100k"},
+		name:     "libp2p-tcp",
+		module:   "github.com/libp2p/go-libp2p",
+		settings: "TCP with TLS 1.3 and yamux as libp2p sets that; " + common,
+		extras:   []string{"idle100k"},
 	}
 	if l.overQUIC {
 		const bound = "its QUIC takes at most 256 streams at a time from the other side, and that cannot be set"
 		a.name = "libp2p-quic"
-		a.settings = "the same over QUIC, with libp2p's own windows: streams up to 10 MB, connection up to 15 MB"
+		a.settings = "QUIC with libp2p's own windows: streams up to 10 MB, connection up to 15 MB; " + common
 		a.lacks = map[string]string{"fan": bound, "idle": bound}
 		a.extras = nil
 	}

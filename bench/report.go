@@ -101,7 +101,7 @@ func version(module string) string {
 		if m.Path != module {
 			continue
 		}
-		if m.Replace != nil && m.Replace.Version == "" {
+		if m.Replace != nil {
 			return "this tree"
 		}
 		return m.Version
