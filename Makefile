@@ -7,6 +7,9 @@
 # make attack   the attack suite: a node, an honest pair, and everything at once
 # make fuzz     every fuzz target for FUZZTIME, 30 s; FUZZPAR inputs at a time
 # make fuzz-night   the same for 10 min each
+# make bench    ckt against its rivals, in under 20 min: bench/RESULTS.md and plots
+# make bench-quick  some of it, to be read by benchstat; BENCH='-help' tells what there is
+# make bench-curves how ckt alone behaves as it grows: bin/curves/RESULTS.md
 # make sec      gosec, with the exceptions of .ci/gosec.json
 # make vuln     known vulnerabilities, from DB, https://vuln.go.dev
 # make sbom     bin/peerctl, built twice alike, and what it is made of
@@ -19,11 +22,13 @@
 .PHONY: check fmt vet lint sec fix generated generate arch docs test fuzz fuzz-smoke fuzz-night
 .PHONY: attack vuln sbom
 .PHONY: sim sim-night sim-mutants sim-same
+.PHONY: bench bench-quick bench-curves bench-link
 
 FUZZTIME = 30s
 FUZZPAR  =
 DB       = https://vuln.go.dev
 SIMFIRST = 1
+BENCH    = -contenders ckt,grpc,quic,tls -workloads ping,small,kilo,bulk -rounds 3 -time 0.5
 SIM      = go test -count=1 -timeout 0 -v -artifacts -outputdir bin
 GOFILES  = find . -name '*.go' ! -path './bin/*' ! -path '*/testdata/*'
 GENFILES = find . \( -name '*_gen.go' -o -name '*_gen_test.go' \) ! -path './bin/*'
@@ -121,3 +126,22 @@ fuzz:
 
 fuzz-night:
 	@FUZZPAR='$(FUZZPAR)' .ci/fuzz 10m
+
+# The order matters: simulated links take all of the machine.
+bench: bench-link
+	@cd bench && go build -o ../bin/bench . && \
+	../bin/bench -report . -curves -link-curve ../bin/link-curve.json -time 0.8 >../bin/bench.txt
+
+bench-curves: bench-link
+	@mkdir -p bin/curves
+	@cd bench && go build -o ../bin/bench . && \
+	../bin/bench -report ../bin/curves -rounds 0 -idle-rounds 0 -curves -link-curve ../bin/link-curve.json >/dev/null
+
+bench-link:
+	@echo "make bench: simulated links"
+	@mkdir -p bin
+	@cd bench && go test -count=1 -run '^TestLinkCurve$$' . -link-curve "$$PWD/../bin/link-curve.json"
+
+bench-quick:
+	@mkdir -p bin
+	@cd bench && go build -o ../bin/bench . && ../bin/bench $(BENCH)
