@@ -81,7 +81,7 @@ func contenders() []contender {
 		grpcContender{}, drpcContender{}, natsContender{},
 		libp2pContender{overQUIC: true}, libp2pContender{},
 		websocketContender{}, netRPCContender{},
-		quicContender{}, tlsContender(), tcpContender(),
+		quicContender{}, quicContender{offload: true}, tlsContender(), tcpContender(),
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,21 +10,28 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// quicContender is what ckt stands on, by itself.
-type quicContender struct{}
+// quicContender is what ckt stands on, by itself, with or without receive
+// offload.
+type quicContender struct{ offload bool }
 
 var _ contender = quicContender{}
 
 const quicProtocol = "bench"
 
-func (quicContender) about() about {
-	return about{
+func (q quicContender) about() about {
+	a := about{
 		name:   "quic",
 		module: "github.com/quic-go/quic-go",
 		settings: "one connection, a stream for each channel; 4-byte lengths and bufio as tls has them; " +
 			"windows as ckt has them: streams 512 KiB to 20 MiB, connection 2 MiB to 32 MiB; no bound on streams; send offload, no receive offload",
 		extras: []string{"idle100k"},
 	}
+	if q.offload {
+		a.name = "quic-gro"
+		a.settings = "as quic, on a socket with receive offload (UDP_GRO), which quic-go does not have by itself"
+		a.extras = nil
+	}
+	return a
 }
 
 // quicConfig has the windows of ckt's transport.
@@ -41,8 +47,8 @@ func quicConfig() *quic.Config {
 	}
 }
 
-func (quicContender) serve(c crowd) (string, error) {
-	conn, err := quicSocket()
+func (q quicContender) serve(c crowd) (string, error) {
+	conn, err := q.socket()
 	if err != nil {
 		return "", err
 	}
@@ -58,8 +64,12 @@ func (quicContender) serve(c crowd) (string, error) {
 	return withCert(l.Addr(), der), nil
 }
 
-func quicSocket() (*net.UDPConn, error) {
-	return net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+func (q quicContender) socket() (net.PacketConn, error) {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil || !q.offload {
+		return conn, err
+	}
+	return newGROSocket(conn)
 }
 
 func acceptQUIC(l *quic.Listener, c crowd) {
@@ -82,20 +92,16 @@ func acceptStreams(conn *quic.Conn, c crowd) {
 	}
 }
 
-func (quicContender) dial(ctx context.Context, c crowd, addr string) (client, error) {
+func (q quicContender) dial(ctx context.Context, c crowd, addr string) (client, error) {
 	addr, cfg, err := clientTLS(addr, quicProtocol)
 	if err != nil {
 		return nil, err
 	}
-	return dialQUIC(ctx, c, addr, cfg)
-}
-
-func dialQUIC(ctx context.Context, c crowd, addr string, cfg *tls.Config) (client, error) {
 	to, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
 	}
-	socket, err := quicSocket()
+	socket, err := q.socket()
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ func (r *runner) curves(ctx context.Context) ([]point, error) {
 		}
 		r.progress.step(cktName, fmt.Sprintf("%s %d", s.curve, s.x))
 		m, err := s.measure(ctx)
+		r.progress.done()
 		p := point{Curve: s.curve, X: float64(s.x), Metrics: m}
 		if err != nil {
 			p.Err = err.Error()

@@ -5,7 +5,7 @@
 // The orchestrator (run.go) starts two processes for each contender, a server
 // and a client (child.go), which speak JSON lines with it; what they are told
 // to do is a task, and which tasks there are is in workload.go. A contender is
-// three interfaces in contender.go, and a file of its own.
+// three interfaces in contender.go, and a file of its own. It needs Linux.
 package main
 
 import (

@@ -16,6 +16,8 @@ import (
 type progress interface {
 	// step is called before each measurement.
 	step(contender, workload string)
+	// done is called after it.
+	done()
 	// say prints a line.
 	say(text string)
 	// end gives the terminal back.
@@ -34,29 +36,29 @@ type lineProgress struct {
 	out      io.Writer
 	steps    int
 	estimate time.Duration
-	done     int
+	begun    int
 }
 
 func (p *lineProgress) step(contender, workload string) {
-	if p.done == 0 {
+	if p.begun == 0 {
 		fmt.Fprintf(p.out, "%d measurements, about %v\n", p.steps, p.estimate.Round(time.Second))
 	}
-	if tenth := max(1, p.steps/10); p.done%tenth == 0 {
-		fmt.Fprintf(p.out, "%3d %%: %s, %s\n", 100*p.done/max(1, p.steps), contender, workload)
+	if tenth := max(1, p.steps/10); p.begun%tenth == 0 {
+		fmt.Fprintf(p.out, "%3d %%: %s, %s\n", 100*p.begun/max(1, p.steps), contender, workload)
 	}
-	p.done++
+	p.begun++
 }
+
+func (p *lineProgress) done() {}
 
 func (p *lineProgress) say(text string) { fmt.Fprintln(p.out, text) }
 
 func (p *lineProgress) end() {}
 
 type barProgress struct {
-	all  *mpb.Progress
-	bar  *mpb.Bar
-	what string // guarded by the bar: it is read only when it draws
-	set  chan string
-	now  func() string
+	all *mpb.Progress
+	bar *mpb.Bar
+	set chan string // what is measured now, if it was not drawn yet
 }
 
 func newBarProgress(steps int) *barProgress {
@@ -72,22 +74,22 @@ func newBarProgress(steps int) *barProgress {
 	p.bar = p.all.AddBar(int64(steps),
 		mpb.PrependDecorators(label),
 		mpb.AppendDecorators(decor.CountersNoUnit("%d / %d "), decor.AverageETA(decor.ET_STYLE_MMSS)))
-	p.bar.SetCurrent(-1)
 	return p
 }
 
 func (p *barProgress) step(contender, workload string) {
 	select {
-	case <-p.set: // it was not drawn yet
+	case <-p.set:
 	default:
 	}
 	p.set <- contender + " " + workload
-	p.bar.Increment()
 }
+
+func (p *barProgress) done() { p.bar.Increment() }
 
 func (p *barProgress) say(text string) { fmt.Fprintln(p.all, text) }
 
 func (p *barProgress) end() {
-	p.bar.Abort(false)
+	p.bar.Abort(false) // does nothing if it is full
 	p.all.Wait()
 }

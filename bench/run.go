@@ -115,6 +115,7 @@ func (r *runner) turn(ctx context.Context, round int, c contender, group []workl
 		if ctx.Err() != nil {
 			return // it failed because it was interrupted
 		}
+		r.progress.done()
 		res := result{Contender: a.name, Workload: w.name, Round: round, Metrics: m}
 		if err != nil {
 			res.Err, res.Metrics = err.Error(), nil
