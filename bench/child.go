@@ -20,6 +20,7 @@ type command struct {
 	Crowd     crowd  `json:",omitempty"` // the same
 	Addr      string `json:",omitempty"` // of opDial
 	Task      task   // of opPrepare
+	File      string `json:",omitempty"` // of opProfile
 }
 
 // What a child can be told. A server gets opServe, a client opDial first.
@@ -31,6 +32,7 @@ const (
 	opFinish  = "finish"
 	opUsage   = "usage"
 	opSettle  = "settle"
+	opProfile = "profile" // into the file, or no longer if there is none
 )
 
 // A reply is the line that answers a command.
@@ -69,6 +71,7 @@ func runChild(in io.Reader, out io.Writer) error {
 type child struct {
 	bench *bench
 	job   job
+	prof  profile
 }
 
 var errNoJob = errors.New("nothing is prepared")
@@ -97,6 +100,11 @@ func (c *child) do(cmd command) (r reply, err error) {
 		r.Usage, err = usageNow()
 	case opSettle:
 		r.Usage, err = usageSettled()
+	case opProfile:
+		if cmd.File == "" {
+			return r, c.prof.stop()
+		}
+		err = c.prof.start(cmd.File)
 	default:
 		err = fmt.Errorf("no command is called %q", cmd.Op)
 	}

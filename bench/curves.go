@@ -84,7 +84,7 @@ func (s step) measure(ctx context.Context) (metrics, error) {
 	defer p.stop()
 	all := metrics{}
 	for _, t := range s.tasks {
-		m, err := p.measure(t)
+		m, err := p.measure(t, "")
 		if err != nil {
 			return all, fmt.Errorf("%s: %w", t.Kind, err)
 		}

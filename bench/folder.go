@@ -77,6 +77,9 @@ func (r *report) writeHead(b *strings.Builder) {
 			"(ping32, open32, connect 0.7 of that, open half); idle ×%d; seed %d; took %v",
 			r.Rounds, r.Seconds, r.Alone, r.Seed, r.Took.Round(time.Second))},
 	}
+	if r.MostIdle > 0 {
+		rows = append(rows, [2]string{"cut", fmt.Sprintf("the idle workloads had %d channels at most, whatever is said below", r.MostIdle)})
+	}
 	b.WriteString("\n| | |\n|---|---|\n")
 	for _, row := range rows {
 		fmt.Fprintf(b, "| %s | %s |\n", row[0], row[1])

@@ -21,6 +21,7 @@ type options struct {
 	report      string
 	curves      bool
 	linkCurve   string
+	profiles    string
 }
 
 const usageText = `Measures ckt and its rivals. Each contender runs as a server and a client of its
@@ -31,6 +32,7 @@ own, and all take turns in every round. What is printed can be read by benchstat
 Examples:
   go run . -contenders ckt,grpc -workloads small,ping -rounds 3
   go run . -contenders ckt -workloads small -rounds 10 >new.txt && benchstat old.txt new.txt
+  go run . -contenders ckt -workloads bulk -rounds 1 -time 5 -profiles /tmp && go tool pprof -top /tmp/ckt-bulk-server.pprof
   go run . -report . -curves
 
 Flags:
@@ -61,6 +63,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.StringVar(&o.report, "report", "", "`folder` to write RESULTS.md and plots/ into; default: none")
 	fs.BoolVar(&o.curves, "curves", false, "measure how ckt behaves as it grows, as well")
 	fs.StringVar(&o.linkCurve, "link-curve", "", "JSON `file` of TestLinkCurve to put into the report")
+	fs.StringVar(&o.profiles, "profiles", "", "`folder`, which exists, for profiles of processor time and allocations of both sides; best with -time 5; default: none")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}

@@ -150,8 +150,9 @@ func (p *pair) usage(op string) (client, server usage, err error) {
 	return rc.Usage, rs.Usage, errors.Join(cerr, serr)
 }
 
-// measure runs a task once and adds what both sides have used for it.
-func (p *pair) measure(t task) (metrics, error) {
+// measure runs a task once and adds what both sides have used for it. Profiles
+// begin with that path, if there is one.
+func (p *pair) measure(t task, profiles string) (metrics, error) {
 	op := opUsage
 	if t.forMemory() {
 		op = opSettle
@@ -164,7 +165,7 @@ func (p *pair) measure(t task) (metrics, error) {
 		return nil, err
 	}
 	began := time.Now()
-	r, err := p.client.ask(command{Op: opRun, Task: t})
+	r, err := p.profiled(profiles, func() (reply, error) { return p.client.ask(command{Op: opRun, Task: t}) })
 	if err != nil {
 		return nil, err
 	}
@@ -180,4 +181,20 @@ func (p *pair) measure(t task) (metrics, error) {
 	}
 	_, err = p.client.ask(command{Op: opFinish})
 	return r.Metrics, err
+}
+
+// profiled runs f while both sides write profiles.
+func (p *pair) profiled(path string, f func() (reply, error)) (reply, error) {
+	if path == "" {
+		return f()
+	}
+	_, cerr := p.client.ask(command{Op: opProfile, File: path + "-client.pprof"})
+	_, serr := p.server.ask(command{Op: opProfile, File: path + "-server.pprof"})
+	if err := errors.Join(cerr, serr); err != nil {
+		return reply{}, err
+	}
+	r, err := f()
+	_, cerr = p.client.ask(command{Op: opProfile})
+	_, serr = p.server.ask(command{Op: opProfile})
+	return r, errors.Join(err, cerr, serr)
 }

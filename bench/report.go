@@ -19,6 +19,7 @@ type report struct {
 	Rounds     int
 	Seconds    float64
 	Alone      int
+	MostIdle   int `json:",omitempty"` // the idle workloads were cut to that many channels
 	Seed       uint64
 	Contenders []entrant
 	Noise      noise
@@ -79,7 +80,7 @@ func measure(ctx context.Context, opt options) (*report, error) {
 func newReport(opt options, cs []contender) *report {
 	rep := &report{
 		Date: time.Now(), Machine: thisMachine(), Commit: commit(),
-		Rounds: opt.rounds, Seconds: opt.seconds, Alone: opt.aloneRounds, Seed: opt.seed,
+		Rounds: opt.rounds, Seconds: opt.seconds, Alone: opt.aloneRounds, MostIdle: opt.idle, Seed: opt.seed,
 	}
 	for _, c := range cs {
 		a := c.about()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"time"
 )
 
@@ -139,7 +140,11 @@ func (r *runner) measure(ctx context.Context, p **pair, name string, w workload)
 	if t.forMemory() && r.opt.idle > 0 {
 		t.Channels = min(t.Channels, r.opt.idle)
 	}
-	m, err := (*p).measure(t)
+	profiles := ""
+	if r.opt.profiles != "" { // those of the last round stay
+		profiles = filepath.Join(r.opt.profiles, name+"-"+w.name)
+	}
+	m, err := (*p).measure(t, profiles)
 	if err != nil {
 		(*p).stop()
 		*p = nil
