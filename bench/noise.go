@@ -28,7 +28,7 @@ const (
 	mostSpread = 0.15
 	mostOthers = 0.10
 	mostSteal  = 0.03
-	mostLoad   = 1.0 // before the run, by core
+	mostLoad   = 2.0 // before the run, by core; building this program is a load too
 )
 
 // verdict says what was wrong with the time of the run, nothing if it was quiet.

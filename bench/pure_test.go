@@ -75,7 +75,7 @@ func TestVerdict(t *testing.T) {
 		"longer in one round":   func(n *noise) { n.Calibrations = []float64{100, 130} },
 		"other processes":       func(n *noise) { n.Others = []float64{0.01, 0.5} },
 		"stolen":                func(n *noise) { n.Steal = []float64{0.1} },
-		"load was 2.5":          func(n *noise) { n.LoadBefore = 2.5 },
+		"load was 4.5":          func(n *noise) { n.LoadBefore = 4.5 },
 		"other processes had u": func(n *noise) { n.Others = []float64{0.11} },
 	} {
 		n := quiet
