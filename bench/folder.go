@@ -54,10 +54,20 @@ func (r *report) writeNoise(b *strings.Builder) {
 	} else {
 		fmt.Fprintf(b, "> **The machine was busy; do not trust these figures**: %s.\n\nMeasured: ", strings.Join(why, "; "))
 	}
-	fmt.Fprintf(b, "the same work before each round took %s ms (spread %.0f %%); other processes had up to %.1f %% of the machine, "+
-		"the host stole up to %.1f %%; load %.2f before, %.2f after.\n",
-		joined(r.Noise.Calibrations, "%.0f"), 100*spread(r.Noise.Calibrations),
-		100*largest(r.Noise.Others), 100*largest(r.Noise.Steal), r.Noise.LoadBefore, r.Noise.LoadAfter)
+	n := r.Noise
+	fmt.Fprintf(b, "the same work before each round took %s ms (spread %.0f %%); other processes had %s %% of the machine in the rounds, "+
+		"the host stole up to %.1f %%; load %.2f before, %.2f after. Of %d measurements, %d attempts were made again because other processes "+
+		"had more than %.0f %%, and in %d they had that every time.\n",
+		joined(n.Calibrations, "%.0f"), 100*spread(n.Calibrations), joined(percents(n.Others), "%.1f"),
+		100*largest(n.Steal), n.LoadBefore, n.LoadAfter, n.Measured, n.Repeated, 100*mostOthers, n.Disturbed)
+}
+
+func percents(shares []float64) []float64 {
+	var out []float64
+	for _, s := range shares {
+		out = append(out, 100*s)
+	}
+	return out
 }
 
 func joined(values []float64, format string) string {

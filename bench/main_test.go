@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func TestEveryContenderInEveryWorkload(t *testing.T) {
 	var out strings.Builder
 	dir := t.TempDir()
-	args := []string{"-rounds", "1", "-time", "0.02", "-idle-channels", "50", "-json", "-report", dir}
+	args := []string{"-rounds", "1", "-time", "0.02", "-idle-channels", "50", "-repeats", "0", "-json", "-report", dir}
 	if err := bencher(t.Context(), args, &out); err != nil {
 		t.Error(err)
 	}

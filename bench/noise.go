@@ -18,6 +18,9 @@ import (
 type noise struct {
 	Calibrations []float64 // ms that a fixed amount of work took, before each round
 	Others       []float64 // by round: share of the machine that other processes had
+	Measured     int       // measurements
+	Repeated     int       // attempts that were thrown away because others had too much
+	Disturbed    int       // measurements in which others had too much, every time
 	Steal        []float64 // by round: share that another machine on the same host had
 	LoadBefore   float64   // average of the last minute
 	LoadAfter    float64
@@ -25,11 +28,15 @@ type noise struct {
 
 // Beyond these a run is not to be believed.
 const (
-	mostSpread = 0.15
-	mostOthers = 0.10
-	mostSteal  = 0.03
-	mostLoad   = 2.0 // before the run, by core; building this program is a load too
+	mostSpread    = 0.15
+	mostSteal     = 0.03
+	mostLoad      = 2.0  // before the run, by core; building this program is a load too
+	mostDisturbed = 0.05 // of the measurements
 )
+
+// mostOthers is the share of the machine that other processes may have while
+// something is measured.
+const mostOthers = 0.10
 
 // verdict says what was wrong with the time of the run, nothing if it was quiet.
 func (n noise) verdict(cores int) []string {
@@ -37,8 +44,9 @@ func (n noise) verdict(cores int) []string {
 	if s := spread(n.Calibrations); s > mostSpread {
 		out = append(out, fmt.Sprintf("the same work took up to %.0f %% longer in one round than in another", 100*s))
 	}
-	if o := largest(n.Others); o > mostOthers {
-		out = append(out, fmt.Sprintf("other processes had up to %.0f %% of the machine", 100*o))
+	if float64(n.Disturbed) > mostDisturbed*float64(n.Measured) {
+		out = append(out, fmt.Sprintf("other processes had more than %.0f %% of the machine in %d of %d measurements",
+			100*mostOthers, n.Disturbed, n.Measured))
 	}
 	if s := largest(n.Steal); s > mostSteal {
 		out = append(out, fmt.Sprintf("up to %.0f %% of the machine was stolen by its host", 100*s))
@@ -56,10 +64,15 @@ func largest(values []float64) float64 {
 	return slices.Max(values)
 }
 
-// calibrate does a fixed amount of work on every core and returns how many
-// milliseconds that took.
+// calibrate returns how many milliseconds a fixed amount of work on every core
+// takes: the best of a few, because it is about the machine, not about what else
+// runs for a moment.
 func calibrate() float64 {
-	const steps = 1 << 26
+	return min(calibrateOnce(), calibrateOnce(), calibrateOnce())
+}
+
+func calibrateOnce() float64 {
+	const steps = 1 << 25
 	began := time.Now()
 	each(runtime.NumCPU(), func(i int) error {
 		x := uint64(i + 1)

@@ -15,6 +15,7 @@ type options struct {
 	rounds      int
 	seconds     float64
 	aloneRounds int
+	repeats     int
 	idle        int
 	seed        uint64
 	json        bool
@@ -57,6 +58,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.IntVar(&o.rounds, "rounds", 5, "how many `times` everybody has its turn; results are medians")
 	fs.Float64Var(&o.seconds, "time", 1, "`seconds` that a measurement takes; some workloads take a part of it")
 	fs.IntVar(&o.aloneRounds, "idle-rounds", 1, "how many `times` the idle workloads run, which are about memory")
+	fs.IntVar(&o.repeats, "repeats", 2, "how many `times` a measurement is made again if other processes had more than a tenth of the machine")
 	fs.IntVar(&o.idle, "idle-channels", 0, "the most `channels` of the idle workloads; 0: no bound")
 	fs.Uint64Var(&o.seed, "seed", 1, "`number` that the order of turns follows from")
 	fs.BoolVar(&o.json, "json", false, "print all results as one JSON object")
@@ -81,7 +83,7 @@ func words(list string) []string {
 
 func (o options) check() error {
 	switch {
-	case o.rounds < 0 || o.aloneRounds < 0:
+	case o.rounds < 0 || o.aloneRounds < 0 || o.repeats < 0:
 		return errors.New("rounds cannot be negative")
 	case o.seconds <= 0:
 		return errors.New("-time must be more than nothing")

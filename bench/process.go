@@ -164,17 +164,25 @@ func (p *pair) measure(t task, profiles string) (metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	m0, err := ticksNow()
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	r, err := p.profiled(profiles, func() (reply, error) { return p.client.ask(command{Op: opRun, Task: t}) })
 	if err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
+	m1, err := ticksNow()
+	if err != nil {
+		return nil, err
+	}
 	c1, s1, err := p.usage(op)
 	if err != nil {
 		return nil, err
 	}
-	spent := expense{client: [2]usage{c0, c1}, server: [2]usage{s0, s1}, took: took}
+	spent := expense{client: [2]usage{c0, c1}, server: [2]usage{s0, s1}, machine: [2]ticks{m0, m1}, took: took}
 	spent.addTo(r.Metrics, t)
 	if t.forMemory() { // what is open stays for the next task
 		return r.Metrics, nil

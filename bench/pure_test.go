@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -67,22 +68,41 @@ func TestFigure(t *testing.T) {
 }
 
 func TestVerdict(t *testing.T) {
-	quiet := noise{Calibrations: []float64{100, 105, 110}, Others: []float64{0.01, 0.05}, Steal: []float64{0}, LoadBefore: 1.5}
+	quiet := noise{Calibrations: []float64{100, 105, 110}, Measured: 100, Disturbed: 5, Steal: []float64{0}, LoadBefore: 1.5}
 	if got := quiet.verdict(2); len(got) != 0 {
 		t.Errorf("a quiet machine: %q", got)
 	}
 	for name, spoil := range map[string]func(*noise){
-		"longer in one round":   func(n *noise) { n.Calibrations = []float64{100, 130} },
-		"other processes":       func(n *noise) { n.Others = []float64{0.01, 0.5} },
-		"stolen":                func(n *noise) { n.Steal = []float64{0.1} },
-		"load was 4.5":          func(n *noise) { n.LoadBefore = 4.5 },
-		"other processes had u": func(n *noise) { n.Others = []float64{0.11} },
+		"longer in one round": func(n *noise) { n.Calibrations = []float64{100, 130} },
+		"in 6 of 100":         func(n *noise) { n.Disturbed = 6 },
+		"stolen":              func(n *noise) { n.Steal = []float64{0.1} },
+		"load was 4.5":        func(n *noise) { n.LoadBefore = 4.5 },
 	} {
 		n := quiet
 		spoil(&n)
 		if got := n.verdict(2); len(got) != 1 || !strings.Contains(got[0], name) {
 			t.Errorf("%q: %q", name, got)
 		}
+	}
+}
+
+// The least disturbed attempt counts, and there are no more than are allowed.
+func TestUndisturbed(t *testing.T) {
+	r := &runner{opt: options{repeats: 2}}
+	attempts := []float64{0.5, 0.2, 0.3, 0}
+	got, err := r.undisturbed(func() (metrics, error) {
+		m := metrics{metricOthers: attempts[0]}
+		attempts = attempts[1:]
+		return m, nil
+	})
+	if err != nil || got[metricOthers] != 0.2 || len(attempts) != 1 {
+		t.Errorf("%v, %v, %v left", got, err, attempts)
+	}
+	if want := (noise{Measured: 1, Repeated: 2, Disturbed: 1}); !reflect.DeepEqual(r.noise, want) {
+		t.Errorf("%+v", r.noise)
+	}
+	if got, _ := r.undisturbed(func() (metrics, error) { return metrics{metricOthers: mostOthers}, nil }); len(got) != 1 || r.noise.Repeated != 2 {
+		t.Errorf("a quiet one was repeated: %+v", r.noise)
 	}
 }
 

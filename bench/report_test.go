@@ -71,7 +71,7 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 	busy := newTestReport()
-	busy.Noise.Others = []float64{0.9}
+	busy.Noise.Measured, busy.Noise.Disturbed = 10, 9
 	if text := busy.markdown(nil); strings.Index(text, "The machine was busy") > 200 || !strings.Contains(text, "The machine was busy") {
 		t.Errorf("a busy machine is not the first thing said:\n%s", text)
 	}
@@ -91,13 +91,14 @@ func TestBenchFormat(t *testing.T) {
 
 func TestExpense(t *testing.T) {
 	e := expense{
-		client: [2]usage{{CPU: 1, Mallocs: 10}, {CPU: 2, Mallocs: 30}},
-		server: [2]usage{{CPU: 1, Mallocs: 10}, {CPU: 1.5, Mallocs: 20}},
-		took:   time.Second,
+		client:  [2]usage{{CPU: 1, Mallocs: 10}, {CPU: 2, Mallocs: 30}},
+		server:  [2]usage{{CPU: 1, Mallocs: 10}, {CPU: 1.5, Mallocs: 20}},
+		machine: [2]ticks{{total: 10, busy: 5}, {total: 20, busy: 7.5}}, // 2.5 s were busy, 1.5 of them ours
+		took:    time.Second,
 	}
 	m := metrics{metricMessages: 10, metricBytes: 1e9}
 	e.addTo(m, task{Kind: taskOneWay})
-	if m[metricCPU] != 1.5 || m[metricCPUGB] != 1.5 || m[metricAllocClient] != 2 || m[metricAllocServer] != 1 {
+	if m[metricCPU] != 1.5 || m[metricCPUGB] != 1.5 || m[metricAllocClient] != 2 || m[metricAllocServer] != 1 || m[metricOthers] != 0.1 {
 		t.Errorf("%v", m)
 	}
 	e = expense{client: [2]usage{{Heap: 100}, {Heap: 1100}}, server: [2]usage{{RSS: 0}, {RSS: 500}}}

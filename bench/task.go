@@ -46,7 +46,8 @@ const (
 	metricP99      = "p99_us"
 	metricMBps     = "MB_per_s"
 
-	metricCPU         = "cpu" // of both sides, of one core
+	metricOthers      = "others" // share of the machine that other processes had meanwhile
+	metricCPU         = "cpu"    // of both sides, of one core
 	metricCPUMillion  = "cpu_s_per_million"
 	metricCPUGB       = "cpu_s_per_GB"
 	metricAllocClient = "allocs_client"
