@@ -16,6 +16,14 @@ func newPlot(title string) *plot.Plot {
 	return p
 }
 
+// roomForLegend keeps what is drawn below the names of more than one series.
+func roomForLegend(p *plot.Plot, series int) {
+	p.Legend.Top = true
+	if series > 1 {
+		p.Y.Max *= 1.2
+	}
+}
+
 // color is that of the i-th series.
 func color(i int) imagecolor.Color {
 	all := []imagecolor.RGBA{{R: 0x1f, G: 0x77, B: 0xb4, A: 0xff}, {R: 0xff, G: 0x7f, B: 0x0e, A: 0xff}}
@@ -56,6 +64,6 @@ func linePlot(points []point, title, x string, metrics []string) (*plot.Plot, er
 		p.X.Scale = plot.LogScale{}
 		p.X.Tick.Marker = plot.LogTicks{Prec: -1}
 	}
-	p.Legend.Top = true
+	roomForLegend(p, drawn)
 	return p, nil
 }

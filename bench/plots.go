@@ -113,8 +113,9 @@ func barPlot(r *report, title, workload string, metrics []string) (*plot.Plot, e
 			p.Legend.Add(metrics[i], bars)
 		}
 	}
-	p.Legend.Top = true
+	roomForLegend(p, len(metrics))
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.6, float64(len(names))-0.4
 	p.X.Tick.Label.Rotation = math.Pi / 8
 	p.X.Tick.Label.XAlign = draw.XRight
 	return p, nil
