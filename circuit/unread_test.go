@@ -86,7 +86,11 @@ func hoard(t *testing.T, circuits int, cfg circuit.Config, then func(r *rawPeer,
 // What a node may have waiting here is bounded, however many circuits it has
 // and however long the fragments are that it begins.
 func TestUnreadCircuitsTakeNoMoreThanTheirNodeMay(t *testing.T) {
-	const perNode, beside = 256 << 20, 64 << 20
+	const beside = 64 << 20
+	perNode, many := int64(256<<20), 10_000
+	if raceDetector { // which makes each circuit ten times as slow
+		perNode, many = 64<<20, 2000
+	}
 	cfg := circuit.Config{Silence: 5 * time.Minute, Ledger: circuit.Bounded(limit.Circuit{InboxPerNode: perNode})}
 	whole := dataFrame(1, make([]byte, 1<<20))
 	const first = 15 << 10 // what the first credit is enough for
@@ -96,7 +100,7 @@ func TestUnreadCircuitsTakeNoMoreThanTheirNodeMay(t *testing.T) {
 		most     int64
 		then     func(r *rawPeer, s transport.Stream)
 	}{
-		{"wanted", 10_000, perNode + beside, func(r *rawPeer, s transport.Stream) {
+		{"wanted", many, perNode + beside, func(r *rawPeer, s transport.Stream) {
 			write(r.t, r.control, wantCredit(s.ID(), 0, 1_100_000, 1<<63))
 		}},
 		{"begun without credit", 200, beside, func(_ *rawPeer, s transport.Stream) {
@@ -105,7 +109,7 @@ func TestUnreadCircuitsTakeNoMoreThanTheirNodeMay(t *testing.T) {
 		{"to be skipped", 200, beside, func(_ *rawPeer, s transport.Stream) {
 			s.Write(frameOf(0x80, make([]byte, 1<<20))[:1<<20])
 		}},
-		{"short of one byte", 10_000, perNode + beside, func(r *rawPeer, s transport.Stream) {
+		{"short of one byte", many, perNode + beside, func(r *rawPeer, s transport.Stream) {
 			write(r.t, s, dataFrame(1, make([]byte, first))[:first])
 		}},
 	} {
