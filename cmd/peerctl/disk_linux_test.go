@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -204,8 +206,19 @@ func TestAuditWhenThereIsRoomAgain(t *testing.T) {
 	if n := len(auditRecords(t, string(text))); n != kept+1 {
 		t.Errorf("%d records, want %d", n, kept+1)
 	}
-	log := printed()
-	if strings.Count(log, "are being lost") != 1 || !strings.Contains(log, fmt.Sprintf("written again\" file=%s lost=%d", path, 101-kept)) {
-		t.Errorf("it says:\n%s", log)
+	// A tmpfs counts its pages for each processor, and may find one more in
+	// between. So it may be said several times; but each record is in the file,
+	// or counted once.
+	log, lost := printed(), 0
+	again := regexp.MustCompile(`written again" file=\S+ lost=(\d+)`).FindAllStringSubmatch(log, -1)
+	for _, m := range again {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost += n
+	}
+	if n := strings.Count(log, "are being lost"); n == 0 || n != len(again) || lost != 101-kept {
+		t.Errorf("%d of 102 records are kept; it says:\n%s", kept+1, log)
 	}
 }
