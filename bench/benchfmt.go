@@ -19,7 +19,7 @@ func (r *report) writeBench(out io.Writer) error {
 	}
 	for _, res := range r.Results {
 		if res.Err != "" {
-			fmt.Fprintf(w, "# %s/%s failed: %s\n", res.Workload, res.Contender, strings.ReplaceAll(res.Err, "\n", " "))
+			fmt.Fprintf(w, "# %s/%s failed: %s\n", res.Workload, res.Contender, firstLine(res.Err))
 			continue
 		}
 		fmt.Fprintln(w, benchLine(res))

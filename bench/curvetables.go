@@ -50,7 +50,7 @@ func (r *report) writeCurves(b *strings.Builder) {
 				fmt.Fprintf(b, " | %s", p.cell(c))
 			}
 			if p.Err != "" {
-				fmt.Fprintf(b, " | **failed**: %s", strings.ReplaceAll(p.Err, "\n", " "))
+				fmt.Fprintf(b, " | **failed**: %s", firstLine(p.Err))
 			}
 			b.WriteString(" |\n")
 		}

@@ -127,10 +127,16 @@ func (r *report) writeFailures(b *strings.Builder) {
 	head := "\n## Failed\n\n"
 	for _, res := range r.Results {
 		if res.Err != "" {
-			fmt.Fprintf(b, "%s- %s, %s, round %d: `%s`\n", head, res.Contender, res.Workload, res.Round, strings.ReplaceAll(res.Err, "\n", " "))
+			fmt.Fprintf(b, "%s- %s, %s, round %d: `%s`\n", head, res.Contender, res.Workload, res.Round, firstLine(res.Err))
 			head = ""
 		}
 	}
+}
+
+// firstLine leaves out where the goroutines of a child stood when it ended.
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }
 
 func (r *report) writePlotLinks(b *strings.Builder, plots []string) {

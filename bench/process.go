@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -58,9 +59,10 @@ func start(ctx context.Context) (*process, error) {
 const patience = 90 * time.Second
 
 // ask sends a command and waits for the reply. A child that does not answer in
-// time is killed.
+// time has to say what its goroutines wait for, and ends with that.
 func (p *process) ask(cmd command) (reply, error) {
-	late := time.AfterFunc(patience+cmd.Task.duration(), p.kill)
+	began := time.Now()
+	late := time.AfterFunc(patience+cmd.Task.duration(), func() { p.cmd.Process.Signal(syscall.SIGQUIT) })
 	defer late.Stop()
 	var r reply
 	err := p.enc.Encode(cmd)
@@ -68,7 +70,9 @@ func (p *process) ask(cmd command) (reply, error) {
 		err = p.dec.Decode(&r)
 	}
 	if err != nil {
-		return r, fmt.Errorf("%s: the child has gone: %w%s", cmd.Op, err, p.stderr.text())
+		p.stop() // what it has said last is here when it has ended
+		return r, fmt.Errorf("%s: the child has gone after %v (%v): %w%s",
+			cmd.Op, time.Since(began).Round(time.Millisecond), p.cmd.ProcessState, err, p.stderr.text())
 	}
 	if r.Err != "" {
 		return r, fmt.Errorf("%s: %s", cmd.Op, r.Err)
@@ -90,7 +94,7 @@ type tail struct {
 	buf bytes.Buffer
 }
 
-const tailSize = 4 << 10
+const tailSize = 64 << 10
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()

@@ -19,7 +19,7 @@ func newTestReport() *report {
 				metricMessages: v, metricRate: v, metricAllocClient: 1, metricAllocServer: 3}},
 			result{Contender: "grpc", Workload: "small", Round: round, Metrics: metrics{metricMessages: 1, metricRate: 100}})
 	}
-	r.Results = append(r.Results, result{Contender: "quic", Workload: "small", Err: "the count\nis wrong"})
+	r.Results = append(r.Results, result{Contender: "quic", Workload: "small", Err: "the count is wrong\ngoroutine 1"})
 	return r
 }
 
