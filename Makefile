@@ -130,7 +130,8 @@ fuzz-night:
 # The order matters: simulated links take all of the machine.
 bench: bench-link
 	@cd bench && go build -o ../bin/bench . && \
-	../bin/bench -report . -curves -link-curve ../bin/link-curve.json -time 0.8 >../bin/bench.txt
+	../bin/bench -report . -curves -link-curve ../bin/link-curve.json -time 0.8 \
+	-save ../bin/bench.json >../bin/bench.txt
 
 bench-curves: bench-link
 	@mkdir -p bin/curves

@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,16 +60,25 @@ func bencher(ctx context.Context, args []string, out io.Writer) error {
 func (r *report) publish(opt options, out io.Writer) error {
 	var err error
 	if opt.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "\t")
-		err = enc.Encode(r)
+		err = r.writeJSON(out)
 	} else {
 		err = r.writeBench(out)
+	}
+	if opt.save != "" {
+		var b bytes.Buffer
+		err = errors.Join(err, r.writeJSON(&b))
+		err = errors.Join(err, os.WriteFile(opt.save, b.Bytes(), 0o644))
 	}
 	if opt.report != "" {
 		err = errors.Join(err, r.writeFolder(opt.report))
 	}
 	return err
+}
+
+func (r *report) writeJSON(out io.Writer) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "\t")
+	return enc.Encode(r)
 }
 
 // failed is an error if a measurement has failed.

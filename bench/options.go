@@ -19,6 +19,7 @@ type options struct {
 	idle        int
 	seed        uint64
 	json        bool
+	save        string
 	report      string
 	curves      bool
 	linkCurve   string
@@ -62,6 +63,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.IntVar(&o.idle, "idle-channels", 0, "the most `channels` of the idle workloads; 0: no bound")
 	fs.Uint64Var(&o.seed, "seed", 1, "`number` that the order of turns follows from")
 	fs.BoolVar(&o.json, "json", false, "print all results as one JSON object")
+	fs.StringVar(&o.save, "save", "", "`file` to write the same object into, whatever is printed; default: none")
 	fs.StringVar(&o.report, "report", "", "`folder` to write RESULTS.md and plots/ into; default: none")
 	fs.BoolVar(&o.curves, "curves", false, "measure how ckt behaves as it grows, as well")
 	fs.StringVar(&o.linkCurve, "link-curve", "", "JSON `file` of TestLinkCurve to put into the report")
