@@ -249,15 +249,22 @@ func (l *Link) reserve(ctx context.Context) (used int, err error) {
 	if over {
 		return 0, &Refusal{Code: RefusedShutdown}
 	}
-	wait, err := l.cfg.Ledger.Pace(limit.Opens, l.account)
-	if err != nil {
+	if err := l.Pace(ctx); err != nil {
 		return 0, RefuseLimit(err)
-	}
-	if err := pause(ctx, wait); err != nil {
-		return 0, err
 	}
 	n, err := l.cfg.Ledger.Acquire(limit.Circuits, l.account, 1)
 	return int(n), RefuseLimit(err)
+}
+
+// Pace counts one more opening of the other side's, or something that costs as
+// much, and waits until it is due: for a second at most. One that would have to
+// wait longer is a [transport.LimitError].
+func (l *Link) Pace(ctx context.Context) error {
+	wait, err := l.cfg.Ledger.Pace(limit.Opens, l.account)
+	if err != nil {
+		return err
+	}
+	return pause(ctx, wait)
 }
 
 // pause waits, unless it is for nothing or ctx ends.

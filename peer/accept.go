@@ -25,11 +25,7 @@ func (n acceptor) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (cir
 	r := n.request(req.Link, ActionOpen, req.ToService)
 	p, err := n.takerOf(&r, req)
 	if p != n.service {
-		d := decisionOf(r, "open", err)
-		if req.ToService == nodeService {
-			d.action, d.service = "connect", nodeService
-		}
-		d.circuit = req.CircuitID.String()
+		d := openingOf(r, req, err)
 		if p != nil {
 			d.peer = p.PeerID()
 		}
@@ -52,12 +48,19 @@ func (n acceptor) CircuitRefused(req circuit.OpenRequest, err error) {
 		return // the opener has given up, or this node goes
 	}
 	r := n.request(req.Link, ActionOpen, req.ToService)
+	d := openingOf(r, req, err)
+	d.node = r.account
+	n.audit.record(d)
+}
+
+// openingOf begins the record of an opening.
+func openingOf(r Request, req circuit.OpenRequest, err error) decision {
 	d := decisionOf(r, "open", err)
 	if req.ToService == nodeService {
-		d.action = "connect"
+		d.action, d.service = "connect", nodeService
 	}
-	d.node, d.circuit = r.account, req.CircuitID.String()
-	n.audit.record(d)
+	d.circuit = req.CircuitID.String()
+	return d
 }
 
 // takerOf returns the peer that takes a circuit, or a refusal.

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"sync"
-	"time"
 
 	"ckt.local/circuit"
-	"ckt.local/transport/limit"
 )
 
 // nodeService is the service that every node runs one peer of. Others open
@@ -81,8 +79,10 @@ func (n *Node) serveRequests(ctx context.Context, p *LocalPeer, c *circuit.Circu
 func (n *Node) serveRequest(ctx context.Context, l *link, c *circuit.Circuit, f *circuit.Fragment) error {
 	r := n.request(l.Link, ActionConnect, "")
 	r.ask = true
-	if err := n.pace(ctx, r); err != nil {
-		return c.Send(ctx, answerTo(f, refusal(err)))
+	if !r.self {
+		if err := n.pace(ctx, l, r); err != nil {
+			return c.Send(ctx, answerTo(f, refusal(err)))
+		}
 	}
 	reply := &circuit.Fragment{FragOp: f.FragOp, FragPart: f.FragPart}
 	var err error
@@ -121,24 +121,13 @@ func answerTo(f, no *circuit.Fragment) *circuit.Fragment {
 
 // pace counts a request as an opening, for it costs as much: who asks too often
 // waits, and the next requests of its circuit with it.
-func (n *Node) pace(ctx context.Context, r Request) error {
-	if r.self {
-		return nil
+func (n *Node) pace(ctx context.Context, l *link, r Request) error {
+	err := l.Pace(ctx)
+	if limitOf(err) == nil {
+		return nil // or ctx has ended, as the answer will find
 	}
-	wait, err := n.ledger.Pace(limit.Opens, r.account)
-	if err != nil {
-		n.audit.record(decisionOf(r, "connect", err))
-		return refuseAs(err)
-	}
-	if wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
-	}
-	return nil
+	n.audit.record(decisionOf(r, "connect", err))
+	return refuseAs(err)
 }
 
 // recheck asks the policy about a request that needs no more than to be

@@ -32,7 +32,7 @@ func DefaultDir() (string, error) {
 // passphrase is asked once, if the file is encrypted. If it is nil, or does
 // not know, or is wrong, the error is a [PassphraseError].
 func ReadKeyFile(path string, passphrase func(path string) ([]byte, error)) (*Key, error) {
-	data, _, err := readBounded(path, maxKeyFile, checkPrivate)
+	data, _, err := readBounded(path, maxKeyFile, checkPrivate("private key"))
 	if err != nil {
 		return nil, err
 	}

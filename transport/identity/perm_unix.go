@@ -10,16 +10,18 @@ import (
 	"syscall"
 )
 
-// checkPrivate refuses a file that holds a secret and that others may use.
-func checkPrivate(path string, info fs.FileInfo) error {
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return &UnsafeFileError{
-			Path:    path,
-			Problem: fmt.Sprintf("mode %#o lets others use the private key", mode),
-			Fix:     fmt.Sprintf("chmod 600 %q", path),
+// checkPrivate refuses a file that holds that secret and that others may use.
+func checkPrivate(secret string) func(path string, info fs.FileInfo) error {
+	return func(path string, info fs.FileInfo) error {
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			return &UnsafeFileError{
+				Path:    path,
+				Problem: fmt.Sprintf("mode %#o lets others use the %s", mode, secret),
+				Fix:     fmt.Sprintf("chmod 600 %q", path),
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // checkTrusted refuses a file or directory that others may have written to.

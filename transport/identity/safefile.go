@@ -21,8 +21,8 @@ import (
 // that the disk is full, leaves nothing half-written behind.
 type SafeFile struct {
 	Path   string
-	Max    int64 // bytes
-	Secret bool
+	Max    int64  // bytes
+	Secret string // what it holds that nobody else may read, in a word or two; "": nothing
 }
 
 // Read returns what stood in the file at one moment. A missing file is
@@ -33,8 +33,8 @@ func (f SafeFile) Read() ([]byte, error) {
 }
 
 func (f SafeFile) read() ([]byte, fs.FileInfo, error) {
-	if f.Secret {
-		return readBounded(f.Path, f.Max, checkPrivate)
+	if f.Secret != "" {
+		return readBounded(f.Path, f.Max, checkPrivate(f.Secret))
 	}
 	if err := checkDirs(f.Path); err != nil {
 		return nil, nil, err

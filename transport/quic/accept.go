@@ -62,10 +62,10 @@ func (e *Endpoint) handshake(ctx context.Context, qc *quicgo.Conn) error {
 	if err != nil {
 		return err
 	}
-	if !e.enterKey(c.account) {
+	if !e.enterKey(c.who.account()) {
 		return &refusalError{code: transport.CodeLimit, reason: "too many connections of this key at once", key: c.node.key}
 	}
-	defer e.leaveKey(c.account)
+	defer e.leaveKey(c.who.account())
 	err = e.receive(ctx, c)
 	if _, said := errors.AsType[*refusalError](err); err != nil && !said && ctx.Err() != nil && e.ctx.Err() == nil {
 		return &refusalError{code: transport.CodeLimit, reason: "hello took too long", key: c.node.key, why: err}
@@ -175,7 +175,7 @@ func (e *Endpoint) receive(ctx context.Context, c *conn) error {
 
 // answer says whether a good hello is welcome; if so, c has its place.
 func (e *Endpoint) answer(c *conn, h hello) (welcome, error) {
-	if err := e.cfg.Ledger.Allow(limit.Hellos, c.account); err != nil {
+	if err := e.cfg.Ledger.Allow(limit.Hellos, c.who.account()); err != nil {
 		return welcome{}, limited(err)
 	}
 	p, err := newProver(c.qc.ConnectionState().TLS, e.cfg.PreSharedKeys)
@@ -250,7 +250,7 @@ func (e *Endpoint) offer(c *conn, h hello) error {
 		s.booking.leave()
 		right = always
 	}
-	if err := c.booking.enter(c.account, right); err != nil {
+	if err := c.booking.enter(c.who.account(), right); err != nil {
 		e.table.forget(c)
 		e.mu.Unlock()
 		return limited(err)

@@ -10,7 +10,6 @@ import (
 	quicgo "github.com/quic-go/quic-go"
 
 	"ckt.local/transport"
-	"ckt.local/transport/identity"
 )
 
 var _ transport.Conn = (*conn)(nil)
@@ -29,7 +28,6 @@ type conn struct {
 	dialed  bool // by this side
 	node    node // the nonce is known after hello
 	who     peerKeys
-	account identity.NodeID // under which the ledger counts it
 	booking *booking
 
 	// Written before the conn is open, by the goroutine that says hello, and
@@ -49,7 +47,7 @@ type conn struct {
 }
 
 func (e *Endpoint) newConn(qc *quicgo.Conn, who peerKeys) *conn {
-	c := &conn{ep: e, qc: qc, node: node{key: who.id()}, who: who, account: who.account(), booking: bookingOf(qc)}
+	c := &conn{ep: e, qc: qc, node: node{key: who.id()}, who: who, booking: bookingOf(qc)}
 	c.arrived.ready = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c

@@ -159,7 +159,7 @@ func (e *Endpoint) take(ctx context.Context, a *attempt, c *conn) error {
 		case v.holds != nil:
 			e.finish(a, v.holds, nil)
 		case v.wait == nil:
-			c.booking.enter(c.account, always) // never fails
+			c.booking.enter(c.who.account(), always) // never fails
 			c.watch()
 			e.finish(a, c, nil)
 		}

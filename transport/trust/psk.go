@@ -23,7 +23,7 @@ const (
 )
 
 func pskFile(path string) identity.SafeFile {
-	return identity.SafeFile{Path: path, Max: maxPSKFile, Secret: true}
+	return identity.SafeFile{Path: path, Max: maxPSKFile, Secret: "pre-shared key"}
 }
 
 // ReadPSKs reads the pre-shared keys in the file at path: one line or, while
@@ -37,12 +37,6 @@ func pskFile(path string) identity.SafeFile {
 // without it. No error repeats what is in the file.
 func ReadPSKs(path string) ([][]byte, error) {
 	data, err := pskFile(path).Read()
-	if e, ok := errors.AsType[*identity.UnsafeFileError](err); ok {
-		// It speaks of the secret that it has most often to do with.
-		told := *e
-		told.Problem = strings.ReplaceAll(e.Problem, "private key", "pre-shared key")
-		return nil, &told
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -121,19 +115,8 @@ func withoutFirstPSK(old []byte) ([]byte, error) {
 		first = cmp.Or(first, number)
 		return nil
 	})
-	return spliced(old, first), nil
-}
-
-// spliced is old without one of its lines.
-func spliced(old []byte, goes int) []byte {
-	data := make([]byte, 0, len(old))
-	number := 0
-	for raw := range bytes.Lines(old) {
-		if number++; number != goes {
-			data = append(data, raw...)
-		}
-	}
-	return data
+	lines := slices.Collect(bytes.Lines(old))
+	return bytes.Join(slices.Delete(lines, first-1, first), nil), nil
 }
 
 // FormatPSK returns the line that [ReadPSKs] reads as key, without line end.
