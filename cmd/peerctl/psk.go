@@ -44,7 +44,7 @@ func (a *app) addPSK(path string) error {
 	}
 	key := make([]byte, pskLen)
 	rand.Read(key) // never fails
-	file := identity.SafeFile{Path: path, Max: pskFile, Secret: "pre-shared key"}
+	file := identity.SafeFile{Path: path, Max: pskFile, Holds: "pre-shared key"}
 	if err := file.Append(func([]byte) (string, error) { return trust.FormatPSK(key), nil }); err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ type sight struct {
 // look also checks the directories above the file, each time: somebody may
 // have opened one of them to others.
 func (f SafeFile) look() sight {
-	if f.Secret == "" {
+	if f.Holds == "" {
 		if err := checkDirs(f.Path); err != nil {
 			return sight{err: err}
 		}

@@ -20,9 +20,9 @@ import (
 // Who writes leaves the file as it was, or as it was to be: an error, be it
 // that the disk is full, leaves nothing half-written behind.
 type SafeFile struct {
-	Path   string
-	Max    int64  // bytes
-	Secret string // what it holds that nobody else may read, in a word or two; "": nothing
+	Path  string
+	Max   int64  // bytes
+	Holds string // what it holds that nobody else may read, in a word or two; "": nothing
 }
 
 // Read returns what stood in the file at one moment. A missing file is
@@ -33,8 +33,8 @@ func (f SafeFile) Read() ([]byte, error) {
 }
 
 func (f SafeFile) read() ([]byte, fs.FileInfo, error) {
-	if f.Secret != "" {
-		return readBounded(f.Path, f.Max, checkPrivate(f.Secret))
+	if f.Holds != "" {
+		return readBounded(f.Path, f.Max, checkPrivate(f.Holds))
 	}
 	if err := checkDirs(f.Path); err != nil {
 		return nil, nil, err

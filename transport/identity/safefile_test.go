@@ -118,7 +118,7 @@ func TestSafeFileRefusesWhatOthersMayWrite(t *testing.T) {
 	try("in a directory where others may put another one")
 	os.Chmod(dir, 0o700)
 	secret := f
-	secret.Secret = "private key"
+	secret.Holds = "private key"
 	os.Chmod(f.Path, 0o640)
 	if _, err := f.Read(); err != nil {
 		t.Errorf("no secret: %v", err)

@@ -23,7 +23,7 @@ const (
 )
 
 func pskFile(path string) identity.SafeFile {
-	return identity.SafeFile{Path: path, Max: maxPSKFile, Secret: "pre-shared key"}
+	return identity.SafeFile{Path: path, Max: maxPSKFile, Holds: "pre-shared key"}
 }
 
 // ReadPSKs reads the pre-shared keys in the file at path: one line or, while
