@@ -134,7 +134,9 @@ func (c *cktChannel) receive(take func([]byte) bool) error {
 		if err != nil {
 			return err
 		}
-		if !take(f.Payload) {
+		more := take(f.Payload)
+		f.Release()
+		if !more {
 			return nil
 		}
 	}

@@ -40,6 +40,8 @@ type attachment struct {
 	stream transport.Stream
 	gen    uint64      // written before the attachment is the circuit's
 	fr     frameReader // owned by readLoop
+	got    *batch      // likewise; nil: nothing is at hand
+	block  *block      // likewise; nil: what comes is alone
 	plant  plant       // empty in what ships
 
 	// What follows is part of the circuit's state: Circuit.mu guards it.
@@ -266,6 +268,11 @@ func (a *attachment) readLoop() {
 		if err == nil {
 			continue
 		}
+		// What came before the fault counts.
+		if fault := a.handOn(); fault != nil {
+			err = fault
+		}
+		a.block = nil
 		a.fr.release()
 		a.readEnded(err)
 		return

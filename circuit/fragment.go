@@ -34,7 +34,10 @@ const (
 // stamps it from the authenticated connection.
 //
 // A sent Fragment may be changed and used again as soon as the call that sent
-// it has returned. A received Fragment belongs to whoever received it.
+// it has returned. A received Fragment belongs to whoever received it, who may
+// keep it; who does not calls [Fragment.Release], which spares the collector
+// the work. Small fragments that came together share memory: one that is kept
+// keeps up to 5 KiB alive.
 type Fragment struct {
 	FromPeerID, ToPeerID string // the running peers, as IDs
 	CircuitID            string
@@ -48,4 +51,25 @@ type Fragment struct {
 	Args        map[string]string // at most 64 pairs, keys of 128 bytes, 64 KiB in all
 	Payload     []byte            // at most limit.Circuit.Payload bytes
 	Err         string            // not empty: delivered on Errors; at most 4,096 bytes
+
+	// What Release gives back; nil where there is nothing.
+	block  *block  // f is in it, and perhaps Payload
+	memory *memory // Payload is in it
+}
+
+// Release gives the memory of a received fragment back to its node, to be used
+// for later ones. Nothing of f may be used after that, Payload least of all:
+// others are written into it. Calling it is never necessary.
+func (f *Fragment) Release() {
+	block, memory := f.block, f.memory
+	if block == nil && memory == nil {
+		return
+	}
+	*f = Fragment{}
+	if memory != nil {
+		memory.free()
+	}
+	if block != nil {
+		block.drop(1)
+	}
 }

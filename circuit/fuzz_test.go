@@ -74,7 +74,7 @@ func allocated() uint64 {
 // readAsALink reads frames until the first fault, as a link does, and checks
 // each tuple.
 func readAsALink(t *testing.T, data []byte, limit int, seed uint64) error {
-	fr := frameReader{r: newChunkReader(data, seed), pool: &bufPool{}, limit: limit}
+	fr := frameReader{r: newChunkReader(data, seed), pool: &buffers{}, limit: limit}
 	defer fr.release()
 	for {
 		typ, body, err := fr.next()
@@ -173,12 +173,12 @@ func FuzzFragment(f *testing.F) {
 		if len(args) == 0 {
 			args = nil
 		}
-		if (sizes{1 << 30, maxArgs, maxArgsTotal, maxErr}).check(&Fragment{FragSubject: subject, Err: errText, Args: args}) != nil {
+		if (sizes{1 << 30, maxArgs, maxArgsTotal, maxErr}).check(&wireFragment{Subject: subject, Err: errText, Args: args}, 0) != nil {
 			return
 		}
 		const copies = 3
 		data := outboxBytes(t, copies, &wireFragment{Op: op, Subject: subject, Part: part, Args: args, Err: errText}, payload)
-		fr := frameReader{r: newChunkReader(data, seed), pool: &bufPool{}, limit: len(payload) + maxDataOverhead}
+		fr := frameReader{r: newChunkReader(data, seed), pool: &buffers{}, limit: len(payload) + maxDataOverhead}
 		for serial := uint64(1); serial <= copies; serial++ {
 			typ, body, err := fr.next()
 			if err != nil || typ != frameData {
@@ -200,7 +200,7 @@ func FuzzFragment(f *testing.F) {
 // outboxBytes sends a fragment several times through an outbox whose credit
 // comes in small pieces, and returns what would be written.
 func outboxBytes(t *testing.T, copies int, w *wireFragment, payload []byte) []byte {
-	o := outbox{pool: &bufPool{}}
+	o := outbox{pool: &buffers{}}
 	for range copies {
 		again := *w
 		if err := o.add(&again, payload); err != nil {

@@ -130,7 +130,7 @@ func readControlBytes(t *testing.T, data []byte) {
 	for circuits[0].SendOneWay(&Fragment{Payload: make([]byte, 1<<10)}) == nil {
 	}
 	synctest.Wait()
-	fr := frameReader{r: newChunkReader(data, uint64(len(data))), pool: &bufPool{}, limit: maxSmallFrame}
+	fr := frameReader{r: newChunkReader(data, uint64(len(data))), pool: &buffers{}, limit: maxSmallFrame}
 	var in controlReader
 	for err == nil {
 		var typ transport.FrameType

@@ -78,7 +78,7 @@ func (cfg Config) withDefaults() Config {
 type Hub struct {
 	acceptor Acceptor
 	cfg      Config
-	bufs     bufPool
+	bufs     buffers
 	redials  chan struct{} // has a token for each link that dials back
 }
 

@@ -71,7 +71,7 @@ func newMachine(t *testing.T, data []byte) *machine {
 		if how&2 != 0 {
 			m.c.first = true
 			m.sent = append(m.sent, []byte("first"))
-			if err := m.c.s.queue(&Fragment{Payload: m.sent[0]}); err != nil {
+			if err := m.c.s.queue(&wireFragment{}, m.sent[0]); err != nil {
 				t.Fatal(err)
 			}
 			m.costs = append(m.costs, uint64(m.c.s.out.cost))

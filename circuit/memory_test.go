@@ -135,7 +135,7 @@ func TestWantIsToldOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n < 2 {
-				if _, err := c.at.onAck(wireAck{Credit: uint64(fragmentCost(f)) * (n + 1)}); err != nil {
+				if _, err := c.at.onAck(wireAck{Credit: uint64(costOf(&wireFragment{}, len(f.Payload))) * (n + 1)}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -99,8 +99,10 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	if err := l.awaitCarrier(ctx); err != nil {
 		return nil, err
 	}
+	var first wireFragment
 	if p.First != nil {
-		if err := l.checkFragment(p.First); err != nil {
+		first = wireOf(p.First)
+		if err := l.checkFragment(&first, len(p.First.Payload)); err != nil {
 			return nil, err
 		}
 	}
@@ -115,7 +117,7 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	c.s.opening = answer
 	err := c.checkOpening()
 	if err == nil && p.First != nil {
-		err = c.queueFirst(p.First)
+		err = c.queueFirst(&first, p.First.Payload)
 	}
 	if err == nil {
 		err = l.register(c)
@@ -144,14 +146,14 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 }
 
 // queueFirst queues the first fragment of a circuit that nobody knows yet.
-func (c *Circuit) queueFirst(f *Fragment) error {
-	if more := fragmentCost(f) - c.s.outBooked; more > 0 {
+func (c *Circuit) queueFirst(w *wireFragment, payload []byte) error {
+	if more := costOf(w, len(payload)) - c.s.outBooked; more > 0 {
 		if _, err := c.link.cfg.Ledger.Acquire(limit.Replay, c.link.account, int64(more)); err != nil {
 			return err
 		}
 		c.s.outBooked += more
 	}
-	return c.s.queue(f)
+	return c.s.queue(w, payload)
 }
 
 // attachFirst gives c a stream on the carrier, waiting for a place for one.

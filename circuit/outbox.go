@@ -10,7 +10,7 @@ import (
 // send queue and the count of what is unacknowledged in one. Its circuit's
 // mutex guards it.
 type outbox struct {
-	pool *bufPool
+	pool *buffers
 	once bool // nothing is sent a second time, so what is written need not be kept
 
 	chunks []*chunk // oldest first; the last one is appended to

@@ -210,7 +210,7 @@ func (m *outboxModel) run(data []byte) {
 
 func newOutboxModel(t *testing.T, once bool) *outboxModel {
 	m := &outboxModel{t: t, credit: 1 << 20}
-	m.o = outbox{pool: &bufPool{}, once: once, credit: m.credit}
+	m.o = outbox{pool: &buffers{}, once: once, credit: m.credit}
 	return m
 }
 

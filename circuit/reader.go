@@ -2,39 +2,15 @@ package circuit
 
 import (
 	"io"
-	"sync"
 
 	"ckt.local/transport"
 )
-
-// bufSize is the size of the pooled buffers that frames are read into and
-// written from. It holds hundreds of small frames, so that they share one
-// call, and is no more than what each circuit has for certain.
-const bufSize = 16 * 1024
-
-// bufPool lends the buffers of all busy circuits of a node; an idle circuit
-// holds none. It is not one for each link: what a link leaves in it when it
-// ends would be of no use to anybody, and be kept until the second collection.
-type bufPool struct{ p sync.Pool }
-
-func (p *bufPool) get() []byte {
-	if b, ok := p.p.Get().(*[bufSize]byte); ok {
-		return b[:]
-	}
-	return make([]byte, bufSize)
-}
-
-func (p *bufPool) put(b []byte) {
-	if cap(b) == bufSize {
-		p.p.Put((*[bufSize]byte)(b[:bufSize]))
-	}
-}
 
 // A frameReader cuts the bytes of a stream into frames. One goroutine owns
 // it. While it waits for the first byte of a frame it holds no buffer.
 type frameReader struct {
 	r     io.Reader
-	pool  *bufPool
+	pool  *buffers
 	limit int // of type and body
 
 	// admit is asked about a frame that does not fit a pooled buffer, before
@@ -46,6 +22,7 @@ type frameReader struct {
 
 	idle [16]byte // what it waits with
 	buf  []byte   // nil while idle
+	long *memory  // what buf is a part of; nil: a pooled buffer
 	r0   int      // unread bytes are buf[r0:r1]
 	r1   int
 }
@@ -115,8 +92,9 @@ func (fr *frameReader) read(b []byte) error {
 }
 
 // makeRoom makes buf larger than the unread part of a frame. A frame that
-// does not fit the pooled buffer gets one of its own, which grows as its
-// bytes arrive: a length alone makes nobody allocate.
+// does not fit the pooled buffer gets one of its own, at once if it was
+// admitted, which is to say that memory is booked for it. Without anybody to
+// ask it grows as its bytes arrive: a length alone makes nobody allocate.
 func (fr *frameReader) makeRoom() error {
 	size, err := transport.FrameSize(fr.buf[fr.r0:fr.r1], fr.limit)
 	if err != nil {
@@ -143,10 +121,13 @@ func (fr *frameReader) makeRoom() error {
 		}
 		return fr.makeRoom()
 	default:
-		grown := make([]byte, min(size, 4*len(fr.buf)))
-		copy(grown, fr.buf[fr.r0:fr.r1])
-		fr.pool.put(fr.buf)
-		fr.buf = grown
+		if fr.admit == nil {
+			size = min(size, 4*len(fr.buf))
+		}
+		grown := fr.pool.allot(size)
+		copy(grown.bytes, fr.buf[fr.r0:fr.r1])
+		fr.giveBack()
+		fr.buf, fr.long = grown.bytes[:size], grown
 	}
 	fr.r0, fr.r1 = 0, have
 	return nil
@@ -155,14 +136,46 @@ func (fr *frameReader) makeRoom() error {
 // admitHead is how much of a frame shows its type and its serial.
 const admitHead = 32
 
-// owned reports whether the body that next returned last will not be used
-// again by the reader: a long frame has a buffer of its own.
-func (fr *frameReader) owned() bool { return cap(fr.buf) > bufSize }
+// ahead reports whether n whole data frames stand behind the one that next has
+// returned last.
+func (fr *frameReader) ahead(n int) bool {
+	b := fr.buf[fr.r0:fr.r1]
+	for range n {
+		size, err := transport.FrameSize(b, fr.limit)
+		if err != nil || size == 0 || size > len(b) {
+			return false
+		}
+		if typ, _ := transport.FrameStart(b); typ != frameData {
+			return false
+		}
+		b = b[size:]
+	}
+	return true
+}
+
+// hand gives away what holds the body that next has returned last, if it holds
+// nothing else; nil: the body is valid until the next call of next only.
+func (fr *frameReader) hand() *memory {
+	m := fr.long
+	if m == nil || fr.r0 < fr.r1 {
+		return nil
+	}
+	fr.buf, fr.long, fr.r0, fr.r1 = nil, nil, 0, 0
+	return m
+}
 
 // release gives the buffer back.
 func (fr *frameReader) release() {
-	if fr.buf != nil {
+	fr.giveBack()
+	fr.buf, fr.r0, fr.r1 = nil, 0, 0
+}
+
+func (fr *frameReader) giveBack() {
+	switch {
+	case fr.long != nil:
+		fr.long.free()
+		fr.long = nil
+	case fr.buf != nil:
 		fr.pool.put(fr.buf)
 	}
-	fr.buf, fr.r0, fr.r1 = nil, 0, 0
 }

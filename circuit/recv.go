@@ -33,6 +33,9 @@ func (a *attachment) onFrame(typ transport.FrameType, body []byte) error {
 	if typ == frameData {
 		return a.onData(body)
 	}
+	if err := a.handOn(); err != nil {
+		return err
+	}
 	if len(body) >= maxSmallFrame && !typ.Optional() {
 		return &transport.FrameError{Len: len(body) + 1, Limit: maxSmallFrame}
 	}
@@ -67,22 +70,56 @@ func parse(body []byte, m unmarshaler) error {
 	return nil
 }
 
+// onData takes a fragment, and hands on what was taken once no other whole one
+// is at hand: so many share one change of the state, and one wake-up.
 func (a *attachment) onData(body []byte) error {
-	c := a.c
 	var w wireFragment
 	payload, err := w.UnmarshalMsg(body)
 	if err != nil {
 		return faultf("fragment: %v", err)
 	}
-	f := c.fragment(&w, payload)
-	if err := c.link.cfg.sizes().check(f); err != nil {
-		return faultf("%v", err)
-	}
-	if !a.fr.owned() {
-		f.Payload = append([]byte(nil), payload...)
+	f, err := a.fragment(&w, payload)
+	if err != nil {
+		return err
 	}
 	it := item{f: f, cost: frameCost(frameSize(len(body)), len(w.Args))}
-	c.update(func(s *state) { err = a.receive(s, it) })
+	more := a.fr.ahead(1)
+	if a.got == nil {
+		if !more { // a lone one, as most are on a quiet circuit
+			a.c.update(func(s *state) { err = a.receive(s, it) })
+			return err
+		}
+		a.got = a.fr.pool.batch()
+	}
+	a.got.items[a.got.n] = it
+	a.got.n++
+	if !more || a.got.n == len(a.got.items) {
+		err = a.handOn()
+	}
+	return err
+}
+
+// handOn takes what the reader has at hand into the circuit, and gives back
+// what that was in.
+func (a *attachment) handOn() (err error) {
+	if k := a.block; k != nil && !a.fr.ahead(1) {
+		a.block = nil
+		defer k.full() // its fragments may be out of use by then
+	}
+	got := a.got
+	if got == nil {
+		return nil
+	}
+	a.c.update(func(s *state) {
+		for i := range got.items[:got.n] {
+			if err = a.receive(s, got.items[i]); err != nil {
+				return
+			}
+		}
+	})
+	clear(got.items[:got.n])
+	got.n, a.got = 0, nil
+	a.fr.pool.batches.Put(got)
 	return err
 }
 
@@ -94,27 +131,61 @@ func frameSize(n int) int {
 
 // fragment makes what the user gets: the sender's part as it came, the rest
 // from what this side knows.
-func (c *Circuit) fragment(w *wireFragment, payload []byte) *Fragment {
-	f := &Fragment{
-		FromPeerID:  c.names.remote,
-		ToPeerID:    c.names.local,
-		CircuitID:   c.names.circuit,
-		Serial:      int64(w.Serial),
-		ServiceName: c.remote.service,
-		FragOp:      int(w.Op),
-		FragSubject: w.Subject,
-		FragPart:    w.Part,
-		Args:        w.Args,
-		Payload:     payload,
-		Err:         w.Err,
+func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err error) {
+	if err := a.c.link.cfg.sizes().check(w, len(payload)); err != nil {
+		return nil, faultf("%v", err)
 	}
+	if a.block == nil && a.fr.ahead(blockLeast-1) {
+		a.block = a.fr.pool.block()
+	}
+	if a.block != nil {
+		if f = a.block.fragment(); f == nil {
+			a.block.full()
+			a.block = nil
+			return a.fragment(w, payload)
+		}
+	} else {
+		f = &Fragment{}
+	}
+	a.stamp(f, w)
+	switch m := a.fr.hand(); {
+	case m != nil:
+		f.Payload, f.memory = payload[:len(payload):len(payload)], m
+	case len(payload) == 0:
+	case len(payload) > leastMemory:
+		f.memory = a.fr.pool.allot(len(payload))
+		f.Payload = f.memory.bytes[:len(payload):len(payload)]
+		copy(f.Payload, payload)
+	default:
+		if f.block != nil {
+			f.Payload = f.block.keep(payload)
+		}
+		if f.Payload == nil {
+			f.Payload = append([]byte(nil), payload...)
+		}
+	}
+	return f, nil
+}
+
+// stamp fills in all but the payload.
+func (a *attachment) stamp(f *Fragment, w *wireFragment) {
+	c := a.c
+	f.FromPeerID = c.names.remote
+	f.ToPeerID = c.names.local
+	f.CircuitID = c.names.circuit
+	f.Serial = int64(w.Serial)
+	f.ServiceName = c.remote.service
+	f.FragOp = int(w.Op)
+	f.FragSubject = w.Subject
+	f.FragPart = w.Part
+	f.Args = w.Args
+	f.Err = w.Err
 	switch {
 	case f.Err != "":
 		f.Typ = CallError
 	case c.accepted && c.first && f.Serial == 1:
 		f.Typ = CallFirst
 	}
-	return f
 }
 
 // admit decides about a long frame when only its beginning is here: there is
@@ -169,6 +240,7 @@ func (a *attachment) judge(s *state, serial uint64, cost int) (again bool, err e
 func (a *attachment) receive(s *state, it item) error {
 	serial := uint64(it.f.Serial)
 	if again, err := a.judge(s, serial, it.cost); again || err != nil {
+		it.f.Release()
 		return err
 	}
 	s.received = serial
@@ -187,6 +259,7 @@ func (a *attachment) receive(s *state, it item) error {
 func (c *Circuit) deliver(s *state, it item) error {
 	if s.closed {
 		s.took += uint64(it.cost)
+		it.f.Release()
 		return nil
 	}
 	if s.in.len() == 0 && !s.pumping && s.iterating == 0 && c.handOver(it.f) {

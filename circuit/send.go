@@ -37,10 +37,11 @@ func (c *Circuit) Send(ctx context.Context, f *Fragment) error {
 // trySend queues f. With ErrBacklog it returns a channel that is closed when
 // it is time to try again.
 func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
-	if err := c.link.checkFragment(f); err != nil {
+	w := wireOf(f)
+	if err := c.link.checkFragment(&w, len(f.Payload)); err != nil {
 		return nil, err
 	}
-	need := fragmentCost(f)
+	need := costOf(&w, len(f.Payload))
 	c.update(func(s *state) {
 		switch {
 		case s.sendErr() != nil:
@@ -54,19 +55,18 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 			}
 			room, err = s.room, ErrBacklog
 		default:
-			err = s.queue(f)
+			err = s.queue(&w, f.Payload)
 		}
 	})
 	return room, err
 }
 
-// queue adds f to the outbox.
-func (s *state) queue(f *Fragment) error {
-	w := wireOf(f)
-	if err := s.out.add(&w, f.Payload); err != nil {
+// queue adds a fragment to the outbox.
+func (s *state) queue(w *wireFragment, payload []byte) error {
+	if err := s.out.add(w, payload); err != nil {
 		return err
 	}
-	s.bytes.sent += int64(len(f.Payload))
+	s.bytes.sent += int64(len(payload))
 	return nil
 }
 
@@ -78,11 +78,10 @@ func wireOf(f *Fragment) wireFragment {
 	return w
 }
 
-// fragmentCost is the most that f can cost in the outbox: numbers are shorter
-// on the wire than the generated code says before it writes them.
-func fragmentCost(f *Fragment) int {
-	w := wireOf(f)
-	return frameCost(transport.MaxFrameHeader+w.Msgsize()+len(f.Payload), len(f.Args))
+// costOf is the most that a fragment can cost in the outbox: numbers are
+// shorter on the wire than the generated code says before it writes them.
+func costOf(w *wireFragment, payload int) int {
+	return frameCost(transport.MaxFrameHeader+w.Msgsize()+payload, len(w.Args))
 }
 
 // sizes are bounds of a fragment.
@@ -94,35 +93,38 @@ func (cfg *Config) sizes() sizes {
 }
 
 // checkFragment checks the limits of this side and of the other.
-func (l *Link) checkFragment(f *Fragment) error {
-	if err := l.cfg.sizes().check(f); err != nil {
+func (l *Link) checkFragment(w *wireFragment, payload int) error {
+	if err := l.cfg.sizes().check(w, payload); err != nil {
 		return err
 	}
 	theirs := sizes{l.remote.MaxPayload, l.remote.MaxArgs, l.remote.MaxArgBytes, l.remote.MaxText}
-	if err := theirs.check(f); err != nil {
+	if err := theirs.check(w, payload); err != nil {
 		err.Remote = true
 		return err
 	}
 	return nil
 }
 
-// check returns nil if f is within the bounds.
-func (b sizes) check(f *Fragment) *transport.LimitError {
+// check returns nil if a fragment with that many bytes of payload is within
+// the bounds.
+func (b sizes) check(w *wireFragment, payload int) *transport.LimitError {
 	over := func(what string, size int, limit uint64) *transport.LimitError {
 		return &transport.LimitError{What: what, Size: int64(size), Limit: int64(limit)}
 	}
 	switch {
-	case uint64(len(f.Payload)) > b.payload:
-		return over("payload", len(f.Payload), b.payload)
-	case uint64(len(f.FragSubject)) > min(maxSubject, b.text):
-		return over("subject", len(f.FragSubject), min(maxSubject, b.text))
-	case uint64(len(f.Err)) > b.text:
-		return over("err", len(f.Err), b.text)
-	case uint64(len(f.Args)) > b.args:
-		return over("args", len(f.Args), b.args)
+	case uint64(payload) > b.payload:
+		return over("payload", payload, b.payload)
+	case uint64(len(w.Subject)) > min(maxSubject, b.text):
+		return over("subject", len(w.Subject), min(maxSubject, b.text))
+	case uint64(len(w.Err)) > b.text:
+		return over("err", len(w.Err), b.text)
+	case uint64(len(w.Args)) > b.args:
+		return over("args", len(w.Args), b.args)
+	case len(w.Args) == 0:
+		return nil
 	}
 	total := 0
-	for k, v := range f.Args {
+	for k, v := range w.Args {
 		if len(k) > maxArgKey {
 			return over("arg key", len(k), maxArgKey)
 		}

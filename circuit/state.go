@@ -21,7 +21,7 @@ const (
 )
 
 // state is everything of a Circuit that changes. Circuit.mu guards it,
-// Circuit.update is the only code that changes it, and settle, which update
+// Circuit.update is the only code that changes it (but for Circuit.takeNext), and settle, which update
 // calls, the only code that decides what follows: docs/states.md draws it.
 type state struct {
 	out outbox
@@ -283,12 +283,16 @@ const (
 	ackAtOnce
 )
 
+// quarter is how much of a window is worth an acknowledgement; 0 would be due
+// for ever.
+func (s *state) quarter() uint64 { return max(1, uint64(s.inBooked/4)) }
+
 // settleAcks decides whether to acknowledge, and how soon.
 func (c *Circuit) settleAcks(s *state, todo *after) {
 	if s.at == nil || !s.at.ready { // what is due by then is asked for then
 		return
 	}
-	quarter := max(1, uint64(s.inBooked/4)) // 0 would be due for ever
+	quarter := s.quarter()
 	news := s.received - s.told
 	last := s.hasAll()
 	credit := int64(s.took + uint64(s.inBooked) - s.granted) // below 0 when the window has shrunk

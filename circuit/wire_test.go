@@ -165,7 +165,7 @@ func TestEveryGoldenFileIsUsed(t *testing.T) {
 // payload and a few bytes.
 func TestConstantsOfTheCircuitAreElided(t *testing.T) {
 	frame := func(serial uint64, size int) int {
-		o := outbox{pool: &bufPool{}, last: serial - 1}
+		o := outbox{pool: &buffers{}, last: serial - 1}
 		if err := o.add(&wireFragment{}, make([]byte, size)); err != nil {
 			t.Fatal(err)
 		}
@@ -210,8 +210,7 @@ func TestLargestFramesFitTheirLimits(t *testing.T) {
 		Serial: most, Op: -1 << 63, Part: -1 << 63, Args: args,
 		Subject: strings.Repeat("s", maxSubject), Err: strings.Repeat("e", maxErr),
 	}
-	largest := &Fragment{FragSubject: w.Subject, Err: w.Err, Args: w.Args}
-	if err := (sizes{0, maxArgs, maxArgsTotal, maxErr}).check(largest); err != nil {
+	if err := (sizes{0, maxArgs, maxArgsTotal, maxErr}).check(w, 0); err != nil {
 		t.Fatalf("this is meant to be the largest: %v", err)
 	}
 	if n := len(body(w)) + 1; n > maxDataOverhead {

@@ -1,0 +1,171 @@
+package circuit
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
+
+// bufSize is the size of the pooled buffers that frames are read into and
+// written from. It holds hundreds of small frames, so that they share one
+// call, and is no more than what each circuit has for certain.
+const bufSize = 16 * 1024
+
+// buffers lends memory to all busy circuits of a node; an idle circuit holds
+// none. There is not one for each link: what a link leaves in it when it ends
+// would be of no use to anybody, and be kept until the second collection.
+type buffers struct {
+	frames  sync.Pool              // of *[bufSize]byte
+	batches sync.Pool              // of *batch
+	blocks  sync.Pool              // of *block
+	memory  [memoryClasses]pooling // by class
+}
+
+type pooling struct{ p sync.Pool }
+
+// get returns a buffer for frames.
+func (b *buffers) get() []byte {
+	if buf, ok := b.frames.Get().(*[bufSize]byte); ok {
+		return buf[:]
+	}
+	return make([]byte, bufSize)
+}
+
+func (b *buffers) put(buf []byte) {
+	if cap(buf) == bufSize {
+		b.frames.Put((*[bufSize]byte)(buf[:bufSize]))
+	}
+}
+
+func (b *buffers) batch() *batch {
+	if t, ok := b.batches.Get().(*batch); ok {
+		return t
+	}
+	return new(batch)
+}
+
+// memory is what one payload, or one frame that is longer than a pooled
+// buffer, is kept in. It is used again if its last user says so, and is
+// garbage like any other if not.
+type memory struct {
+	bytes []byte
+	home  *buffers
+	class int
+}
+
+// memory returns at least n bytes, with anything in them.
+func (b *buffers) allot(n int) *memory {
+	class, size := memoryClass(n)
+	if class < 0 {
+		return &memory{bytes: make([]byte, n), class: -1}
+	}
+	if m, ok := b.memory[class].p.Get().(*memory); ok {
+		return m
+	}
+	return &memory{bytes: make([]byte, size), home: b, class: class}
+}
+
+// free gives m back. Its bytes must not be used any more.
+func (m *memory) free() {
+	if m.class >= 0 {
+		m.home.memory[m.class].p.Put(m)
+	}
+}
+
+// Classes are four to each doubling: a fifth of what they have is wasted at
+// the most. What they have beyond a round number is for the head of a frame.
+const (
+	memoryBeyond  = 64
+	leastMemory   = 256 // a shorter payload is not worth it
+	memoryClasses = 80  // up to 128 MiB
+)
+
+// memoryClass returns the class for n bytes, and its size; -1: none.
+func memoryClass(n int) (class, size int) {
+	n = max(n-memoryBeyond, leastMemory/2+1)
+	length := bits.Len(uint(n - 1)) // 8 or more
+	step := length - 3
+	units := (n + 1<<step - 1) >> step // 5 to 8
+	class = (length-8)*4 + units - 5
+	if class >= memoryClasses {
+		return -1, 0
+	}
+	return class, units<<step + memoryBeyond
+}
+
+const (
+	// blockFragments is how many fragments share one block, blockBytes how many
+	// bytes of payload.
+	blockFragments = 16
+	blockBytes     = 2048
+
+	// blockLeast is how many fragments must be at hand for a block to be begun:
+	// they cost more of a window than a block takes.
+	blockLeast = 10
+)
+
+// A block is memory that small fragments which have come together share: an
+// allocation for each would cost more than all else that is done for one. It
+// is used again when all of them have been released.
+type block struct {
+	home *buffers
+	left atomic.Int32 // fragments in use; more while the reader fills it
+
+	// What follows is the reader's, as long as it has the block.
+	n     int // fragments given out
+	used  int // of data
+	frags [blockFragments]Fragment
+	data  [blockBytes]byte
+}
+
+// blockOpen is counted in left while the reader fills a block.
+const blockOpen = 1 << 20
+
+func (b *buffers) block() *block {
+	k, ok := b.blocks.Get().(*block)
+	if !ok {
+		k = &block{home: b}
+	}
+	k.n, k.used = 0, 0
+	k.left.Store(blockOpen)
+	return k
+}
+
+// fragment gives out the next fragment; nil: there is none.
+func (k *block) fragment() *Fragment {
+	if k.n == blockFragments {
+		return nil
+	}
+	f := &k.frags[k.n]
+	k.n++
+	f.block = k
+	return f
+}
+
+// keep copies p; nil: there is no room for it.
+func (k *block) keep(p []byte) []byte {
+	if len(p) > blockBytes-k.used {
+		return nil
+	}
+	end := k.used + len(p)
+	kept := k.data[k.used:end:end]
+	copy(kept, p)
+	k.used = end
+	return kept
+}
+
+// full ends the reader's part.
+func (k *block) full() { k.drop(blockOpen - k.n) }
+
+// drop counts n fragments as out of use.
+func (k *block) drop(n int) {
+	if k.left.Add(-int32(n)) == 0 {
+		k.home.blocks.Put(k)
+	}
+}
+
+// A batch is what a reader has taken from its stream and not handed on yet.
+type batch struct {
+	n     int
+	items [32]item
+}
