@@ -124,7 +124,7 @@ func (c *Circuit) resume(a *attachment, open *wireOpen) error {
 // begin makes a what carries the circuit, at the side that has accepted it.
 func (c *Circuit) begin(s *state, a *attachment, open *wireOpen) {
 	s.take(a)
-	a.ready = true
+	a.ready, s.eager = true, true
 	if longest := uint64(longestCost(c.link.cfg.limits.Payload)); s.attachments == 1 && !open.Resume && open.Credit <= longest {
 		s.want = wireWant{Next: open.Credit, Upto: open.Credit}
 		var todo after // nothing is given back to a circuit that begins

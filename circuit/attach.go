@@ -42,6 +42,7 @@ type attachment struct {
 	fr     frameReader // owned by readLoop
 	got    *batch      // likewise; nil: nothing is at hand
 	block  *block      // likewise; nil: what comes is alone
+	bulk   bool        // the stream's priority; owned by who writes
 	plant  plant       // empty in what ships
 
 	// What follows is part of the circuit's state: Circuit.mu guards it.
@@ -55,7 +56,9 @@ type attachment struct {
 	turn      chan struct{}  // has a token of ours until the other side has answered; nil: it has none
 	credit    uint64         // the highest of acknowledgements before ready
 	reading   bool           // readLoop runs, or has run
-	flushing  bool           // run runs
+	flushing  bool           // run runs, or tryRun
+	heard     bool           // a fragment has come since the last write
+	wroteAt   time.Time      // when that was, of those it is known of
 	finSent   bool
 	eofAsked  bool // our direction of the stream is to end
 	eofSent   bool // it has ended
@@ -92,7 +95,7 @@ func (c *Circuit) attach(car *carrier, s transport.Stream, turn chan struct{}) {
 		a.handshake, a.turn = c.openFrame(s), turn
 		s.take(a)
 		c.goAhead(s)
-		done = true
+		s.eager, done = true, true
 	})
 	if !done {
 		<-turn

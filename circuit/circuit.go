@@ -137,7 +137,7 @@ func (c *Circuit) CloseWith(reason error) {
 		if s.closed {
 			return
 		}
-		s.closed, s.closeWith, s.poke = true, reason, true
+		s.closed, s.closeWith, s.poke, s.eager = true, reason, true, true
 		if s.pumping {
 			signal(c.wake)
 		}

@@ -140,6 +140,17 @@ func (s *fakeStream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (s *fakeStream) TryWrite(p []byte) error {
+	s.mu.Lock()
+	stuck := s.stuck
+	s.mu.Unlock()
+	if stuck {
+		return transport.ErrWouldBlock
+	}
+	_, err := s.Write(p)
+	return err
+}
+
 func (s *fakeStream) SetWriteDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,6 +35,8 @@ type chunk struct {
 	first   uint64 // serial of the first frame
 	last    uint64 // serial of the last frame
 	cost    int
+	spent   int       // of it, for what is sent
+	memory  *memory   // what buf is a part of; nil: a pooled buffer
 	args    []argCost // of the frames with Args
 	argsAt  int       // those before it belong to frames that are sent
 	writers int       // flushers that have a slice of buf in their hands
@@ -132,7 +134,8 @@ func (o *outbox) tail(n int) *chunk {
 	if n <= bufSize {
 		c.buf = o.pool.get()[:0]
 	} else {
-		c.buf = make([]byte, 0, n)
+		c.memory = o.pool.allot(n)
+		c.buf = c.memory.bytes[:0:n]
 	}
 	o.chunks = append(o.chunks, c)
 	return c
@@ -150,6 +153,7 @@ func (o *outbox) take(limit int) (*chunk, []byte) {
 	}
 	c := o.chunks[o.at]
 	start := c.off
+	o.stepAll(c, limit)
 	for c.off < len(c.buf) && o.canSend() && (c.off == start || c.off-start < limit) {
 		o.step(c)
 		if o.sent > o.most {
@@ -162,10 +166,24 @@ func (o *outbox) take(limit int) (*chunk, []byte) {
 	return c, c.buf[start:c.off]
 }
 
+// stepAll moves the cursor over all frames of c at once, if the credit and limit
+// have room for them.
+func (o *outbox) stepAll(c *chunk, limit int) {
+	rest := uint64(c.cost - c.spent)
+	if len(c.buf)-c.off > limit || o.sentCost+rest > o.credit {
+		return
+	}
+	o.replayed += int64(min(c.last, max(o.most, o.sent)) - o.sent)
+	o.sentCost += rest
+	o.sent, o.most, o.head = c.last, max(o.most, c.last), 0
+	c.off, c.spent, c.argsAt = len(c.buf), c.cost, len(c.args)
+}
+
 // step moves the cursor over the next frame of c.
 func (o *outbox) step(c *chunk) {
 	size, cost := o.measure(c)
 	c.off += size
+	c.spent += cost
 	o.sent++
 	if c.argsAt < len(c.args) && c.args[c.argsAt].serial == o.sent {
 		c.argsAt++
@@ -181,7 +199,7 @@ func (o *outbox) seek(serial uint64) {
 		return // everything up to last is acknowledged, or will never be sent
 	}
 	for _, c := range o.chunks[:min(o.at+1, len(o.chunks))] {
-		c.off, c.argsAt = 0, 0
+		c.off, c.spent, c.argsAt = 0, 0, 0
 	}
 	o.at, o.sent, o.sentCost, o.head = 0, o.chunks[0].first-1, o.freed, 0
 	for o.sent < serial {
@@ -200,8 +218,8 @@ func (o *outbox) written(c *chunk) {
 	}
 	spent := o.once && !c.dropped && c.off == len(c.buf) && c != o.chunks[len(o.chunks)-1]
 	if c.writers == 0 && (c.dropped || spent) {
-		o.pool.put(c.buf)
-		c.buf, c.off = nil, 0
+		o.free(c)
+		c.off = 0
 	}
 }
 
@@ -240,8 +258,7 @@ func (o *outbox) drop(n int) {
 	for _, c := range o.chunks[:n] {
 		c.dropped = true
 		if c.writers == 0 && c.buf != nil {
-			o.pool.put(c.buf)
-			c.buf = nil
+			o.free(c)
 		}
 	}
 	clear(o.chunks[:n])
@@ -250,4 +267,15 @@ func (o *outbox) drop(n int) {
 	if len(o.chunks) == 0 {
 		o.chunks, o.at = nil, 0
 	}
+}
+
+// free gives the buffer of a chunk back, which nobody writes from any more.
+func (o *outbox) free(c *chunk) {
+	if c.memory != nil {
+		c.memory.free()
+		c.memory = nil
+	} else {
+		o.pool.put(c.buf)
+	}
+	c.buf = nil
 }

@@ -243,7 +243,7 @@ func (a *attachment) receive(s *state, it item) error {
 		it.f.Release()
 		return err
 	}
-	s.received = serial
+	s.received, a.heard = serial, true
 	s.rcvCost += uint64(it.cost)
 	s.bytes.rcv += int64(len(it.f.Payload))
 	a.c.growInbox(s, it.cost)

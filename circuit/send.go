@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"context"
+	"time"
 
 	"ckt.local/transport"
 )
@@ -56,6 +57,7 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 			room, err = s.room, ErrBacklog
 		default:
 			err = s.queue(&w, f.Payload)
+			s.eager = true
 		}
 	})
 	return room, err
@@ -136,33 +138,62 @@ func (b sizes) check(w *wireFragment, payload int) *transport.LimitError {
 	return nil
 }
 
-// run writes what waits to the stream and ends when nothing does. At most one
-// runs per attachment; it may block in the stream, so it holds no lock then.
-// The end of the attachment ends a blocked write.
-func (a *attachment) run() {
-	for {
-		var job write
+// run writes what waits to the stream, job first, and ends when nothing does.
+// At most one runs per attachment; it may block in the stream, so it holds no
+// lock then. The end of the attachment ends a blocked write.
+func (a *attachment) run(job write) {
+	if job.none() {
 		a.c.update(func(s *state) { job = a.nextWrite(s) })
-		if job.buf == nil && !job.eof {
-			return
-		}
+	}
+	for !job.none() {
+		a.prioritize(job)
 		var err error
 		if job.eof {
 			err = a.stream.Close()
 		} else {
 			_, err = a.stream.Write(job.buf)
 		}
-		a.c.update(func(s *state) {
-			if job.chunk != nil {
-				s.out.written(job.chunk)
-			}
-			if err != nil {
-				s.leave(a, err, transport.CodeClosed)
-			} else if job.eof {
-				a.eofSent = true
-			}
-		})
+		job = a.wrote(job, err)
 	}
+}
+
+// tryRun is run for whoever must not wait: it leaves to a goroutine what the
+// stream does not take at once. A goroutine for a single fragment takes longer
+// to begin than to run.
+func (a *attachment) tryRun(job write) {
+	for !job.none() {
+		var err error
+		switch {
+		case job.eof:
+			err = a.stream.Close()
+		case len(job.buf) > directMost:
+			err = transport.ErrWouldBlock
+		default:
+			a.prioritize(job)
+			err = a.stream.TryWrite(job.buf)
+		}
+		if err == transport.ErrWouldBlock {
+			go a.run(job) // joined by the link: flushers counts it
+			return
+		}
+		job = a.wrote(job, err)
+	}
+}
+
+// wrote ends a write and returns the next one.
+func (a *attachment) wrote(job write, err error) (next write) {
+	a.c.update(func(s *state) {
+		if job.chunk != nil {
+			s.out.written(job.chunk)
+		}
+		if err != nil {
+			s.leave(a, err, transport.CodeClosed)
+		} else if job.eof {
+			a.eofSent = true
+		}
+		next = a.nextWrite(s)
+	})
+	return next
 }
 
 // write is one piece of work for the flusher.
@@ -170,6 +201,60 @@ type write struct {
 	buf   []byte
 	chunk *chunk // that buf is part of
 	eof   bool
+	bulk  bool // it is much, or more is behind it
+}
+
+func (w *write) none() bool { return w.buf == nil && !w.eof }
+
+const (
+	// bulkSize is how many bytes that wait make a circuit one that others go
+	// before.
+	bulkSize = 8 << 10
+
+	// directMost is how many bytes Send writes itself.
+	directMost = 1 << 10
+
+	// directOut is what the outbox may hold for that: the stream keeps what it
+	// is given until it goes out, and nobody has booked that.
+	directOut = 64 << 10
+
+	// burst is how soon after the last write another one makes it worth while
+	// to wait for more of them: about as long as it takes to start a goroutine
+	// on another processor.
+	burst = 20 * time.Microsecond
+)
+
+// prioritize has the other circuits go before one that has much to send, and
+// has that end with its last write.
+func (a *attachment) prioritize(job write) {
+	if job.bulk == a.bulk {
+		return
+	}
+	a.bulk = job.bulk
+	p := transport.Normal
+	if job.bulk {
+		p = transport.Bulk
+	}
+	a.stream.Prioritize(p)
+}
+
+// direct reports whether whoever changes the state is to write what there is
+// itself, which spares the way through another goroutine: if it is little, and
+// not one of many.
+func (a *attachment) direct(s *state) bool {
+	if !s.eager || len(a.handshake) > 0 || s.owesFin() || !s.mayData() {
+		return s.eager
+	}
+	if s.out.cost > directOut || s.out.unsentCost() > frameCost(directMost, 0) {
+		return false
+	}
+	if a.heard { // an answer, or a question after one
+		a.heard = false
+		return true
+	}
+	last := a.wroteAt
+	a.wroteAt = time.Now()
+	return a.wroteAt.Sub(last) > burst
 }
 
 // nextWrite picks what to write: the handshake, then the close, which may
@@ -193,10 +278,11 @@ func (a *attachment) nextWrite(s *state) (job write) {
 		}
 		job.chunk, job.buf = s.out.take(limit)
 		a.early += len(job.buf)
+		job.bulk = len(job.buf) > bulkSize || s.out.unsentCost() > bulkSize
 	case s.wantsEOF():
 		a.eofAsked, job.eof = true, true
 	}
-	if job.buf == nil && !job.eof {
+	if job.none() {
 		a.flushing = false
 		s.flushers--
 	}

@@ -72,6 +72,7 @@ type state struct {
 	outScarce int           // as inScarce
 	wantTold  uint64        // Next of the last want on this attachment
 	wantDue   bool          // another one is to be told
+	eager     bool          // who changes the state may write as well
 	need      int           // what a waiting Send has not found room for; 0: nobody waits
 	idle      int           // calls of keep since the last fragment was sent
 	keptSent  uint64        // out.sent at the last of them
@@ -168,6 +169,8 @@ func (s *state) sendErr() error {
 // after is what remains to be done outside the mutex after an update.
 type after struct {
 	flush    *attachment
+	direct   bool  // by whoever carries it out
+	job      write // the first one then
 	read     *attachment
 	gone     *attachment
 	reattach bool
@@ -236,6 +239,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 		s.timer = time.AfterFunc(lingerAfterClose, c.giveUp)
 	}
 	c.settleAttachment(s, &todo)
+	s.eager = false
 	c.settleWindow(s, &todo)
 	c.settleWant(s, &todo)
 	c.settleAcks(s, &todo)
@@ -268,6 +272,9 @@ func (c *Circuit) settleAttachment(s *state, todo *after) {
 	if !a.flushing && work {
 		a.flushing, todo.flush = true, a
 		s.flushers++
+		if todo.direct = a.direct(s); todo.direct {
+			todo.job = a.nextWrite(s)
+		}
 	}
 	if s.keep {
 		todo.keep, s.keep = true, false
@@ -370,8 +377,8 @@ func (c *Circuit) carryOut(todo *after) {
 	if todo.read != nil {
 		go todo.read.readLoop() // joined by the link: finished waits for it
 	}
-	if todo.flush != nil {
-		go todo.flush.run() // likewise
+	if todo.flush != nil && !todo.direct {
+		go todo.flush.run(write{}) // likewise
 	}
 	if todo.pump {
 		go c.pump() // likewise
@@ -394,6 +401,9 @@ func (c *Circuit) carryOut(todo *after) {
 	c.giveBack(todo.freeIn, todo.freeOut)
 	if todo.remove || todo.release {
 		c.tell(todo)
+	}
+	if todo.direct {
+		todo.flush.tryRun(todo.job)
 	}
 	if todo.finish {
 		c.leaveQueues()

@@ -92,6 +92,22 @@ func (p *loopPipe) read(b []byte) (int, error) {
 	}
 }
 
+func (p *loopPipe) tryWrite(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.writer.err != nil:
+		return p.writer.err
+	case p.eof:
+		return transport.ErrClosed
+	case len(b) > loopbackBuffer-len(p.buf):
+		return transport.ErrWouldBlock
+	}
+	p.buf = append(p.buf, b...)
+	p.changed.Broadcast()
+	return nil
+}
+
 func (p *loopPipe) write(b []byte) (n int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -116,6 +116,11 @@ type Stream interface {
 	// never used twice on it.
 	ID() uint64
 
+	// TryWrite is Write for those who must not wait: the stream keeps a copy of
+	// all of p, or does nothing and returns [ErrWouldBlock]. It is meant for
+	// what is short; how much the stream keeps, the caller bounds.
+	TryWrite(p []byte) error
+
 	// Reset gives up both directions at once: pending calls return, unsent
 	// bytes are dropped, the other side's calls fail with a [RemoteError]
 	// that carries code.
@@ -128,7 +133,7 @@ type Stream interface {
 	Context() context.Context
 
 	// Prioritize sets how this side's bytes on the stream are scheduled
-	// against those of the Conn's other streams. The default is Bulk.
+	// against those of the Conn's other streams. The default is Normal.
 	Prioritize(p Priority)
 }
 
@@ -145,5 +150,6 @@ type Priority int8
 // The priorities, most urgent first.
 const (
 	Urgent Priority = iota // control frames: acknowledgements, pings
-	Bulk
+	Normal
+	Bulk // much is to come: nothing is later for it
 )

@@ -2,6 +2,7 @@ package quic
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	quicgo "github.com/quic-go/quic-go"
@@ -30,6 +31,14 @@ func (s *stream) Write(p []byte) (int, error) {
 	return n, s.c.streamError(err)
 }
 
+func (s *stream) TryWrite(p []byte) error {
+	err := s.qs.TryWriteAll(p)
+	if errors.Is(err, quicgo.ErrWouldBlock) {
+		return transport.ErrWouldBlock
+	}
+	return s.c.streamError(err)
+}
+
 func (s *stream) Close() error {
 	if s.qs.Close() == nil {
 		return nil
@@ -55,8 +64,11 @@ func (s *stream) SetWriteDeadline(t time.Time) error { return s.qs.SetWriteDeadl
 func (s *stream) Prioritize(p transport.Priority) {
 	// Urgencies of RFC 9218, 0 to 7; 3 is what a new stream has.
 	urgency := int8(3)
-	if p == transport.Urgent {
+	switch p {
+	case transport.Urgent:
 		urgency = 1
+	case transport.Bulk:
+		urgency = 5
 	}
 	s.qs.SetPriority(urgency, true)
 }
