@@ -164,8 +164,18 @@ func (k *block) drop(n int) {
 	}
 }
 
-// A batch is what a reader has taken from its stream and not handed on yet.
+// A batch is a run of fragments: what a reader has taken from its stream and
+// not handed on yet, or a part of a queue.
 type batch struct {
-	n     int
-	items [32]item
+	at, n int // items[at:n] are in use
+	items [batchSize]item
+	next  *batch
+}
+
+const batchSize = 32
+
+// putBatch takes back a batch whose items are zero.
+func (b *buffers) putBatch(t *batch) {
+	t.at, t.n, t.next = 0, 0, nil
+	b.batches.Put(t)
 }

@@ -79,7 +79,7 @@ func newCircuit(l *Link, id ID, local, remote end) *Circuit {
 	}
 	c.Reads, c.Errors = c.reads, c.errs
 	c.Context, c.cancel = context.WithCancelCause(context.Background())
-	c.s.out.pool = &l.hub.bufs
+	c.s.out.pool, c.s.in.pool = &l.hub.bufs, &l.hub.bufs
 	c.s.out.once = l.linger() == 0
 	c.s.out.credit = l.remote.Window
 	start := l.cfg.limits.Start

@@ -4,6 +4,7 @@ package circuit
 // is bounded by the credit that its circuit gives. The circuit's mutex guards
 // it.
 type inbox struct {
+	pool        *buffers
 	reads, errs queue
 }
 
@@ -12,60 +13,66 @@ type item struct {
 	cost int
 }
 
-func (b *inbox) add(it item) {
-	if it.f.Err != "" {
-		b.errs.push(it)
-	} else {
-		b.reads.push(it)
+func (b *inbox) add(it item) { b.of(it.f).push(b.pool, it) }
+
+// of returns where f is, or belongs.
+func (b *inbox) of(f *Fragment) *queue {
+	if f.Err != "" {
+		return &b.errs
 	}
+	return &b.reads
 }
 
-func (b *inbox) len() int { return b.reads.len() + b.errs.len() }
+func (b *inbox) len() int { return b.reads.n + b.errs.n }
 
 // next takes the older of the two queues' first items.
 func (b *inbox) next() (item, bool) {
-	switch {
-	case b.len() == 0:
+	if b.len() == 0 {
 		return item{}, false
-	case b.errs.len() == 0:
-		return b.reads.pop(), true
-	case b.reads.len() == 0 || b.errs.head().f.Serial < b.reads.head().f.Serial:
-		return b.errs.pop(), true
 	}
-	return b.reads.pop(), true
+	q := &b.reads
+	if b.reads.n == 0 || b.errs.n > 0 && b.errs.head().Serial < b.reads.head().Serial {
+		q = &b.errs
+	}
+	return q.pop(b.pool), true
 }
 
 func (b *inbox) clear() { b.reads, b.errs = queue{}, queue{} }
 
-// A queue is a first-in first-out list that holds no memory while empty for
-// long.
+// A queue is a first-in first-out list that holds no memory while it is empty.
 type queue struct {
-	items []item
-	at    int
+	n           int
+	first, last *batch
 }
 
-func (q *queue) len() int { return len(q.items) - q.at }
+// head is the first fragment. There is one.
+func (q *queue) head() *Fragment { return q.first.items[q.first.at].f }
 
-func (q *queue) head() item { return q.items[q.at] }
-
-func (q *queue) push(it item) {
-	if q.at > 0 && len(q.items) == cap(q.items) && q.at >= len(q.items)/2 {
-		n := copy(q.items, q.items[q.at:])
-		clear(q.items[n:])
-		q.items, q.at = q.items[:n], 0
+func (q *queue) push(pool *buffers, it item) {
+	switch {
+	case q.last == nil:
+		q.first = pool.batch()
+		q.last = q.first
+	case q.last.n == len(q.last.items):
+		q.last.next = pool.batch()
+		q.last = q.last.next
 	}
-	q.items = append(q.items, it)
+	q.last.items[q.last.n] = it
+	q.last.n++
+	q.n++
 }
 
-func (q *queue) pop() item {
-	it := q.items[q.at]
-	q.items[q.at] = item{}
-	q.at++
-	if q.at == len(q.items) {
-		q.at, q.items = 0, q.items[:0]
-		if cap(q.items) > 64 {
-			q.items = nil
+func (q *queue) pop(pool *buffers) item {
+	b := q.first
+	it := b.items[b.at]
+	b.items[b.at] = item{}
+	b.at++
+	q.n--
+	if b.at == b.n {
+		if q.first = b.next; q.first == nil {
+			q.last = nil
 		}
+		pool.putBatch(b)
 	}
 	return it
 }

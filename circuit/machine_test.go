@@ -305,8 +305,10 @@ func (m *machine) check() {
 	s := &m.c.s
 	inbox := 0
 	for _, q := range []*queue{&s.in.reads, &s.in.errs} {
-		for _, it := range q.items[q.at:] {
-			inbox += it.cost
+		for b := q.first; b != nil; b = b.next {
+			for _, it := range b.items[b.at:b.n] {
+				inbox += it.cost
+			}
 		}
 	}
 	switch {

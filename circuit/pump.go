@@ -45,8 +45,8 @@ func (c *Circuit) pump() {
 
 // handed counts f as taken, unless a close has emptied the inbox meanwhile.
 func (s *state) handed(q *queue, f *Fragment) {
-	if q.len() > 0 && q.head().f == f {
-		s.took += uint64(q.pop().cost)
+	if q.n > 0 && q.head() == f {
+		s.took += uint64(q.pop(s.in.pool).cost)
 	}
 }
 
@@ -65,11 +65,11 @@ func (c *Circuit) offer() (o offer) {
 			s.pumping, s.poke, o.done = false, true, true
 			return
 		}
-		if s.in.reads.len() > 0 {
-			o.reads, o.read = c.reads, s.in.reads.head().f
+		if s.in.reads.n > 0 {
+			o.reads, o.read = c.reads, s.in.reads.head()
 		}
-		if s.in.errs.len() > 0 {
-			o.errs, o.err = c.errs, s.in.errs.head().f
+		if s.in.errs.n > 0 {
+			o.errs, o.err = c.errs, s.in.errs.head()
 		}
 		o.over = s.arrivedAll()
 		o.patience = quietAfterEnd
@@ -172,15 +172,16 @@ func (c *Circuit) takeNext() *Fragment {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := &c.s
-	if s.in.reads.len() < 2 || s.in.errs.len() > 0 || s.pumping || s.iterating != 1 || s.closed || s.stall != nil || s.cause != nil {
+	if s.in.reads.n < 2 || s.in.errs.n > 0 || s.pumping || s.iterating != 1 || s.closed || s.stall != nil || s.cause != nil {
 		return nil
 	}
-	took := s.took + uint64(s.in.reads.head().cost)
+	it := &s.in.reads.first.items[s.in.reads.first.at]
+	took := s.took + uint64(it.cost)
 	if s.want.Upto > 0 || s.inBooked > s.window || int64(took+uint64(s.inBooked)-s.granted) >= int64(s.quarter()) {
 		return nil
 	}
 	s.took = took
-	return s.in.reads.pop().f
+	return s.in.reads.pop(s.in.pool).f
 }
 
 // settleStall does for Fragments calls what pump does for readers: a user who

@@ -118,8 +118,8 @@ func (a *attachment) handOn() (err error) {
 		}
 	})
 	clear(got.items[:got.n])
-	got.n, a.got = 0, nil
-	a.fr.pool.batches.Put(got)
+	a.got = nil
+	a.fr.pool.putBatch(got)
 	return err
 }
 

@@ -43,6 +43,9 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 		return nil, err
 	}
 	need := costOf(&w, len(f.Payload))
+	if taken, err := c.sendNext(&w, f.Payload, need); taken {
+		return nil, err
+	}
 	c.update(func(s *state) {
 		switch {
 		case s.sendErr() != nil:
@@ -61,6 +64,19 @@ func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
 		}
 	})
 	return room, err
+}
+
+// sendNext queues a fragment where that is all that changes: there is room,
+// and somebody writes, who will look at what there is again. As for
+// [Circuit.takeNext], nothing that settle decides depends on it then.
+func (c *Circuit) sendNext(w *wireFragment, payload []byte, need int) (taken bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.s
+	if s.at == nil || !s.at.flushing || s.cause != nil || s.fin != nil || s.out.cost >= s.most || s.out.cost+need > s.outBooked {
+		return false, nil
+	}
+	return true, s.queue(w, payload)
 }
 
 // queue adds a fragment to the outbox.

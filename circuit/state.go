@@ -21,7 +21,7 @@ const (
 )
 
 // state is everything of a Circuit that changes. Circuit.mu guards it,
-// Circuit.update is the only code that changes it (but for Circuit.takeNext), and settle, which update
+// Circuit.update is the only code that changes it (but for takeNext and sendNext), and settle, which update
 // calls, the only code that decides what follows: docs/states.md draws it.
 type state struct {
 	out outbox

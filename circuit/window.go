@@ -66,7 +66,7 @@ func (c *Circuit) settleWindow(s *state, todo *after) {
 // and not for each small fragment. Errors may be left unread for ever.)
 func (s *state) owesWanted() bool {
 	return s.want.Next > s.granted && s.took+uint64(s.inBooked) >= s.want.Next &&
-		s.in.reads.len() == 0 && s.rcvCost >= s.want.At
+		s.in.reads.n == 0 && s.rcvCost >= s.want.At
 }
 
 // keepIn keeps n of what is booked, and what may still come or is unread, and
