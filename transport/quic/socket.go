@@ -18,7 +18,7 @@ import (
 // socket makes pc one that loses what cannot be sent just now.
 func socket(pc net.PacketConn, o *outage) net.PacketConn {
 	if udp, ok := pc.(*net.UDPConn); ok {
-		return &udpSocket{UDPConn: udp, outage: o}
+		return coalesce(&udpSocket{UDPConn: udp, outage: o})
 	}
 	return &packetSocket{PacketConn: pc, outage: o}
 }
