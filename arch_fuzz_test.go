@@ -24,6 +24,7 @@ func decoders() []struct{ what, target string } {
 		{"hello", "transport/quic.FuzzHello"},
 		{"welcome", "transport/quic.FuzzWelcome"},
 		{"refusal", "transport/quic.FuzzRefusal"},
+		{"control messages of a socket", "transport/quic.FuzzControl"},
 		{"all frames of circuits", "circuit.FuzzFrames"},
 		{"fragment", "circuit.FuzzFragment"},
 		{"state machine of a circuit", "circuit.FuzzCircuit"},
