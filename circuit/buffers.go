@@ -18,6 +18,8 @@ type buffers struct {
 	frames  sync.Pool              // of *[bufSize]byte
 	batches sync.Pool              // of *batch
 	blocks  sync.Pool              // of *block
+	chunks  sync.Pool              // of *chunk
+	senders sync.Pool              // of *sender
 	memory  [memoryClasses]pooling // by class
 }
 
@@ -44,10 +46,25 @@ func (b *buffers) batch() *batch {
 	return new(batch)
 }
 
-// memory is what one payload, or one frame that is longer than a pooled
-// buffer, is kept in. It is used again if its last user says so, and is
-// garbage like any other if not.
+func (b *buffers) chunk() *chunk {
+	if c, ok := b.chunks.Get().(*chunk); ok {
+		return c
+	}
+	return new(chunk)
+}
+
+func (b *buffers) sender() *sender {
+	if w, ok := b.senders.Get().(*sender); ok {
+		return w
+	}
+	return &sender{again: make(chan struct{}, 1)}
+}
+
+// memory is what one payload with its fragment, or one frame that is longer
+// than a pooled buffer, is kept in. It is used again if its last user says so,
+// and is garbage like any other if not.
 type memory struct {
+	frag  Fragment
 	bytes []byte
 	home  *buffers
 	class int

@@ -35,7 +35,10 @@ type control struct {
 
 	mu    sync.Mutex // never held across a wait
 	dirty []*attachment
+	spare []*attachment             // empty, to be dirty next
 	extra []func(buf []byte) []byte // what else is to be written, once
+
+	acks wireAcks // of controlLoop, to be used again
 }
 
 func (k *control) init() {
@@ -126,20 +129,27 @@ func (car *carrier) appendControl(buf []byte) []byte {
 	}
 	k.mu.Lock()
 	dirty, extra := k.dirty, k.extra
-	k.dirty, k.extra = nil, nil
+	k.dirty, k.extra = k.spare, nil
+	k.spare = nil
 	k.mu.Unlock()
 	for _, more := range extra {
 		buf = more(buf)
 	}
-	var acks wireAcks
+	acks := &k.acks
 	for i, a := range dirty {
 		if ack, ok := a.acknowledge(); ok {
 			acks.Acks = append(acks.Acks, ack)
 		}
 		if n := len(acks.Acks); n == maxAcks || n > 0 && i == len(dirty)-1 {
-			buf = appendSmall(buf, frameAck, &acks)
+			buf = appendSmall(buf, frameAck, acks)
 			acks.Acks = acks.Acks[:0]
 		}
+	}
+	if cap(dirty) <= maxAcks {
+		clear(dirty)
+		k.mu.Lock()
+		k.spare = dirty[:0]
+		k.mu.Unlock()
 	}
 	return buf
 }

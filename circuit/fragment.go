@@ -53,8 +53,8 @@ type Fragment struct {
 	Err         string            // not empty: delivered on Errors; at most 4,096 bytes
 
 	// What Release gives back; nil where there is nothing.
-	block  *block  // f is in it, and perhaps Payload
-	memory *memory // Payload is in it
+	block  *block  // f is in it, and Payload may be
+	memory *memory // f is in it, and so is Payload
 }
 
 // Release gives the memory of a received fragment back to its node, to be used

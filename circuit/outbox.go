@@ -130,7 +130,7 @@ func (o *outbox) tail(n int) *chunk {
 			return c
 		}
 	}
-	c := &chunk{}
+	c := o.pool.chunk()
 	if n <= bufSize {
 		c.buf = o.pool.get()[:0]
 	} else {
@@ -217,7 +217,11 @@ func (o *outbox) written(c *chunk) {
 		o.ack(o.sent)
 	}
 	spent := o.once && !c.dropped && c.off == len(c.buf) && c != o.chunks[len(o.chunks)-1]
-	if c.writers == 0 && (c.dropped || spent) {
+	switch {
+	case c.writers > 0:
+	case c.dropped:
+		o.recycle(c)
+	case spent:
 		o.free(c)
 		c.off = 0
 	}
@@ -257,17 +261,24 @@ func (o *outbox) clear() {
 func (o *outbox) drop(n int) {
 	for _, c := range o.chunks[:n] {
 		c.dropped = true
-		if c.writers == 0 && c.buf != nil {
-			o.free(c)
+		if c.writers == 0 {
+			o.recycle(c)
 		}
 	}
-	clear(o.chunks[:n])
-	o.chunks = o.chunks[n:]
+	left := copy(o.chunks, o.chunks[n:]) // in place: the list is short, and is used again
+	clear(o.chunks[left:])
+	o.chunks = o.chunks[:left]
 	o.at = max(0, o.at-n)
-	if len(o.chunks) == 0 {
-		o.chunks, o.at = nil, 0
+	if left == 0 {
+		o.at = 0
+		if cap(o.chunks) > idleChunks {
+			o.chunks = nil
+		}
 	}
 }
+
+// idleChunks is how long a list of chunks an idle circuit keeps.
+const idleChunks = 4
 
 // free gives the buffer of a chunk back, which nobody writes from any more.
 func (o *outbox) free(c *chunk) {
@@ -278,4 +289,11 @@ func (o *outbox) free(c *chunk) {
 		o.pool.put(c.buf)
 	}
 	c.buf = nil
+}
+
+// recycle gives all of a chunk back, which nobody knows any more.
+func (o *outbox) recycle(c *chunk) {
+	o.free(c)
+	*c = chunk{}
+	o.pool.chunks.Put(c)
 }

@@ -135,36 +135,46 @@ func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err
 	if err := a.c.link.cfg.sizes().check(w, len(payload)); err != nil {
 		return nil, faultf("%v", err)
 	}
+	// What the reader has the frame in becomes the fragment's, if it has that to
+	// itself.
+	if m := a.fr.hand(); m != nil {
+		a.stamp(&m.frag, w)
+		m.frag.Payload, m.frag.memory = payload[:len(payload):len(payload)], m
+		return &m.frag, nil
+	}
+	if len(payload) > leastMemory {
+		m := a.fr.pool.allot(len(payload))
+		a.stamp(&m.frag, w)
+		m.frag.Payload, m.frag.memory = m.bytes[:len(payload):len(payload)], m
+		copy(m.frag.Payload, payload)
+		return &m.frag, nil
+	}
+	f = a.small()
+	a.stamp(f, w)
+	if f.block != nil {
+		f.Payload = f.block.keep(payload)
+	}
+	if f.Payload == nil {
+		f.Payload = append([]byte(nil), payload...)
+	}
+	return f, nil
+}
+
+// small returns a fragment whose payload is short: one of several in a block,
+// if several are at hand.
+func (a *attachment) small() *Fragment {
 	if a.block == nil && a.fr.ahead(blockLeast-1) {
 		a.block = a.fr.pool.block()
 	}
-	if a.block != nil {
-		if f = a.block.fragment(); f == nil {
-			a.block.full()
-			a.block = nil
-			return a.fragment(w, payload)
-		}
-	} else {
-		f = &Fragment{}
+	if a.block == nil {
+		return &Fragment{}
 	}
-	a.stamp(f, w)
-	switch m := a.fr.hand(); {
-	case m != nil:
-		f.Payload, f.memory = payload[:len(payload):len(payload)], m
-	case len(payload) == 0:
-	case len(payload) > leastMemory:
-		f.memory = a.fr.pool.allot(len(payload))
-		f.Payload = f.memory.bytes[:len(payload):len(payload)]
-		copy(f.Payload, payload)
-	default:
-		if f.block != nil {
-			f.Payload = f.block.keep(payload)
-		}
-		if f.Payload == nil {
-			f.Payload = append([]byte(nil), payload...)
-		}
+	if f := a.block.fragment(); f != nil {
+		return f
 	}
-	return f, nil
+	a.block.full()
+	a.block = nil
+	return a.small()
 }
 
 // stamp fills in all but the payload.

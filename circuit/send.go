@@ -10,10 +10,7 @@ import (
 // SendOneWay queues f and returns at once: nil, or [ErrBacklog] when the
 // window is full, a [transport.LimitError] when f is over a limit, or the cause of the
 // circuit's end. With an error, nothing was taken.
-func (c *Circuit) SendOneWay(f *Fragment) error {
-	_, err := c.trySend(f)
-	return err
-}
+func (c *Circuit) SendOneWay(f *Fragment) error { return c.trySend(f, nil) }
 
 // Send queues f, waiting for room in the window until ctx ends. Its errors
 // are those of [Circuit.SendOneWay], with the cause of ctx's end instead of
@@ -22,48 +19,93 @@ func (c *Circuit) Send(ctx context.Context, f *Fragment) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
+	err := c.trySend(f, nil)
+	if err != ErrBacklog {
+		return err
+	}
+	w := c.link.hub.bufs.sender()
+	defer c.leaveSenders(w)
 	for {
-		room, err := c.trySend(f)
-		if err != ErrBacklog {
+		if err := c.trySend(f, w); err != ErrBacklog {
 			return err
 		}
 		select {
-		case <-room:
+		case <-w.again:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// trySend queues f. With ErrBacklog it returns a channel that is closed when
-// it is time to try again.
-func (c *Circuit) trySend(f *Fragment) (room <-chan struct{}, err error) {
-	w := wireOf(f)
-	if err := c.link.checkFragment(&w, len(f.Payload)); err != nil {
-		return nil, err
+// A sender is a call of Send that waits for room. The circuit's mutex guards
+// it while it is in the circuit's list.
+type sender struct {
+	again  chan struct{} // has room for one: it is time to try again
+	listed bool
+	next   *sender
+}
+
+// trySend queues f. With ErrBacklog it has w, if there is one, told when it is
+// time to try again.
+func (c *Circuit) trySend(f *Fragment, w *sender) error {
+	wf := wireOf(f)
+	if err := c.link.checkFragment(&wf, len(f.Payload)); err != nil {
+		return err
 	}
-	need := costOf(&w, len(f.Payload))
-	if taken, err := c.sendNext(&w, f.Payload, need); taken {
-		return nil, err
+	need := costOf(&wf, len(f.Payload))
+	if taken, err := c.sendNext(&wf, f.Payload, need); taken {
+		return err
 	}
+	var err error
 	c.update(func(s *state) {
 		switch {
 		case s.sendErr() != nil:
 			err = s.sendErr()
 		case !c.hasRoom(s, need):
-			if s.room == nil {
-				s.room = make(chan struct{})
+			err = ErrBacklog
+			if w == nil {
+				return
 			}
 			if s.need == 0 || need < s.need {
 				s.need = need
 			}
-			room, err = s.room, ErrBacklog
+			w.listed, w.next, s.senders = true, s.senders, w
 		default:
-			err = s.queue(&w, f.Payload)
+			err = s.queue(&wf, f.Payload)
 			s.eager = true
 		}
 	})
-	return room, err
+	return err
+}
+
+// callSenders has all that wait for room try again.
+func (s *state) callSenders() {
+	for w := s.senders; w != nil; {
+		next := w.next
+		w.listed, w.next = false, nil
+		signal(w.again)
+		w = next
+	}
+	s.senders, s.need = nil, 0
+}
+
+// leaveSenders ends the waiting of w.
+func (c *Circuit) leaveSenders(w *sender) {
+	c.update(func(s *state) {
+		if !w.listed {
+			return
+		}
+		at := &s.senders
+		for *at != w {
+			at = &(*at).next
+		}
+		*at, w.listed, w.next = w.next, false, nil
+	})
+	select {
+	case <-w.again:
+	default:
+	}
+	c.link.hub.bufs.senders.Put(w)
 }
 
 // sendNext queues a fragment where that is all that changes: there is room,

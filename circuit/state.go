@@ -73,11 +73,11 @@ type state struct {
 	wantTold  uint64        // Next of the last want on this attachment
 	wantDue   bool          // another one is to be told
 	eager     bool          // who changes the state may write as well
-	need      int           // what a waiting Send has not found room for; 0: nobody waits
+	need      int           // the least that a waiting Send has not found room for
 	idle      int           // calls of keep since the last fragment was sent
 	keptSent  uint64        // out.sent at the last of them
 	keep      bool          // the link's keep is to look after the circuit
-	room      chan struct{} // closed when a waiting Send should look again
+	senders   *sender       // the calls that wait
 	acks      chan struct{} // closed when a waiting Flush should
 	acksFrom  uint64        // out.acked when acks was made
 
@@ -222,9 +222,8 @@ func (c *Circuit) settle(s *state) (todo after) {
 		close(c.reads)
 		close(c.errs)
 	}
-	if s.room != nil && (s.sendErr() != nil || c.hasRoom(s, s.need)) {
-		close(s.room)
-		s.room, s.need = nil, 0
+	if s.senders != nil && (s.sendErr() != nil || c.hasRoom(s, s.need)) {
+		s.callSenders()
 	}
 	if s.in.len() > 0 && !s.pumping && s.iterating == 0 {
 		s.pumping, todo.pump = true, true

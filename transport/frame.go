@@ -48,14 +48,20 @@ type Marshaler interface {
 	MarshalMsg(b []byte) ([]byte, error)
 }
 
-// AppendFrame appends to dst a frame of type typ with m as its body. It
-// marshals the body aside to learn its length, so it is for small frames.
+// AppendFrame appends to dst a frame of type typ with m as its body.
 func AppendFrame(dst []byte, typ FrameType, m Marshaler) ([]byte, error) {
-	body, err := m.MarshalMsg(nil)
+	// The body is marshalled behind the longest header it can have and then
+	// moved up to the header it has.
+	var gap [MaxFrameHeader]byte
+	start := len(dst) + MaxFrameHeader
+	body, err := m.MarshalMsg(append(dst, gap[:]...))
 	if err != nil {
 		return nil, err
 	}
-	return append(AppendFrameHeader(dst, typ, len(body)), body...), nil
+	n := len(body) - start
+	head := AppendFrameHeader(body[:len(dst)], typ, n)
+	copy(body[len(head):], body[start:])
+	return body[:len(head)+n], nil
 }
 
 // ParseFrame takes one frame from the front of b. It returns the frame's type

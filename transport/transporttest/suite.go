@@ -69,6 +69,7 @@ func Run(t *testing.T, mk Maker) {
 		{"CloseUnaccepted", testCloseUnaccepted},
 		{"NoGoroutineLeft", testNoGoroutineLeft},
 		{"Stream", testStream},
+		{"StreamTryWrite", testStreamTryWrite},
 		{"StreamReset", testStreamReset},
 		{"StreamDeadline", testStreamDeadline},
 		{"StreamIndependence", testStreamIndependence},
