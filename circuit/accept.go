@@ -23,10 +23,9 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) e
 	if open.WaitMillis > 0 {
 		wait = time.Duration(min(open.WaitMillis, uint64(longestOpening.Milliseconds()))) * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(car.ctx, wait)
-	defer cancel()
 	// An opener that gives up frees its place here at once.
-	defer context.AfterFunc(s.Context(), cancel)()
+	ctx := &openingContext{carrier: car.ctx, stream: s.Context(), deadline: time.Now().Add(wait)}
+	defer ctx.end()
 	c, err := l.known(ctx, &open)
 	switch {
 	case err != nil:
@@ -232,6 +231,11 @@ func (c *Circuit) detachedBefore(car *carrier) {
 
 // awaitSettings waits for the other side's first control frame.
 func (l *Link) awaitSettings(ctx context.Context) error {
+	select {
+	case <-l.settings:
+		return nil
+	default: // or there would be something to watch
+	}
 	select {
 	case <-l.settings:
 		return nil

@@ -278,6 +278,11 @@ func (p *LocalPeer) deliver(ctx context.Context, c *circuit.Circuit) error {
 	if p.ctx.Err() != nil {
 		return p.gone()
 	}
+	select {
+	case p.newCircuits <- c:
+		return nil
+	default:
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		var cancel context.CancelFunc
