@@ -90,7 +90,10 @@ func newCircuit(l *Link, id ID, local, remote end) *Circuit {
 }
 
 func (c *Circuit) setNames() {
-	c.names = names{circuit: c.id.String(), local: c.local.peer.String(), remote: c.remote.peer.String()}
+	if c.names.circuit == "" {
+		c.names.circuit = c.id.String()
+	}
+	c.names.local, c.names.remote = c.link.texts[0].of(c.local.peer), c.link.texts[1].of(c.remote.peer)
 }
 
 // own hands the circuit to its owner. The owner may be told of its end at
