@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"ckt.local/transport"
@@ -39,6 +40,7 @@ type attachment struct {
 	car    *carrier
 	stream transport.Stream
 	gen    uint64      // written before the attachment is the circuit's
+	listed bool        // among those that the control loop looks at; control.mu guards it
 	fr     frameReader // owned by readLoop
 	plant  plant       // empty in what ships
 
@@ -59,6 +61,8 @@ type attachment struct {
 	eofSent   bool // it has ended
 	finCame   bool
 	readDone  bool // the other direction has been read to its end
+	sleep     sleep
+	news      uint64 // what has come and gone when the control loop looked last
 }
 
 func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
@@ -143,6 +147,10 @@ func (s *state) leave(a *attachment, err error, code transport.Code) {
 		return
 	}
 	a.over, a.code = true, code
+	if a.sleep == dozeOffer {
+		a.sleep = awake
+		s.readers-- // nobody has to see its end
+	}
 	a.decided()
 	if s.at != a {
 		return
@@ -258,13 +266,20 @@ func (c *Circuit) unknownThere(seq int) {
 // waits for the user: what the other side may send always has room in the
 // inbox.
 func (a *attachment) readLoop() {
-	for {
+	for grown := false; ; {
 		typ, body, err := a.fr.next()
 		if err == nil {
 			err = a.onFrame(typ, body)
+			if !grown {
+				grown = true
+				a.rouse()
+			}
 		}
-		if err == nil {
+		if err == nil || a.interrupted(err) && !a.retire() {
 			continue
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return // somebody else reads
 		}
 		a.fr.release()
 		a.readEnded(err)

@@ -25,6 +25,7 @@ type control struct {
 	wake  chan struct{} // something must be written at once
 	timer *time.Timer   // something may be written now
 	watch chan struct{} // there is something to watch over
+	doze  *time.Timer   // it is time to look what is idle
 
 	proof   atomic.Int64  // when the other side last showed that it hears us, in ns since start
 	rtt     atomic.Int64  // of the last ping that was answered, in ns
@@ -35,6 +36,7 @@ type control struct {
 
 	mu    sync.Mutex // never held across a wait
 	dirty []*attachment
+	busy  []*attachment             // not known to be idle
 	extra []func(buf []byte) []byte // what else is to be written, once
 }
 
@@ -43,6 +45,8 @@ func (k *control) init() {
 	k.watch = make(chan struct{}, 1)
 	k.timer = time.NewTimer(ackDelay)
 	k.timer.Stop()
+	k.doze = time.NewTimer(dozeEvery)
+	k.doze.Stop()
 	k.start = time.Now()
 }
 
@@ -110,6 +114,10 @@ func (car *carrier) controlLoop() {
 			return
 		case <-car.control.wake:
 		case <-car.control.timer.C:
+		case <-car.control.doze.C:
+			car.doze()
+			buf = buf[:0]
+			continue
 		}
 		buf = car.appendControl(buf[:0])
 	}

@@ -97,6 +97,9 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 	return func(yield func(*Fragment, error) bool) {
 		c.update(func(s *state) {
 			s.iterating++
+			if s.at != nil {
+				s.at.rouse()
+			}
 			if s.pumping {
 				signal(c.wake)
 			}
@@ -127,12 +130,17 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 // take waits for the next fragment. Without one it returns why there will be
 // none.
 func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
+	waited := 0
 	for {
 		if ctx.Err() != nil {
+			if waited > 0 {
+				c.update(func(s *state) { s.waiting-- })
+			}
 			return nil, context.Cause(ctx)
 		}
-		wait := false
+		wait, lent := false, (*attachment)(nil)
 		c.update(func(s *state) {
+			s.waiting, waited = s.waiting-waited, 0
 			it, ok := item{}, false
 			if !s.pumping { // else the pump still holds out the head
 				it, ok = s.in.next()
@@ -147,12 +155,18 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
 			case s.cause != nil && (s.closed || s.arrivedAll()) && !s.pumping:
 				cause = s.cause
 			default:
-				wait = true
+				wait, waited = true, 1
+				s.waiting++
+				lent = s.accepts()
 			}
 			s.poke = !wait && s.iterating > 1 // the next one may find something too
 		})
 		if !wait {
 			return f, cause
+		}
+		if lent != nil {
+			c.lend(ctx, lent)
+			continue
 		}
 		select {
 		case <-c.arrived:

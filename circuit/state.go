@@ -50,6 +50,7 @@ type state struct {
 	flushers  int  // of attachments
 	pumping   bool // pump runs
 	iterating int  // calls of Fragments that run
+	waiting   int  // those of them that wait
 
 	// Receiving. A cost is the sum of frameCost over all fragments so far.
 	received uint64 // last serial received
@@ -229,6 +230,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 	if s.poke && s.iterating > 0 {
 		signal(c.arrived)
 	}
+	s.settleSleep(&todo)
 	s.poke = false
 	c.settleStall(s)
 	if s.timer == nil && !s.released && (s.closed || s.hasAll()) {
