@@ -159,8 +159,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	if err != nil {
 		return err
 	}
-	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{req.FromPeerID, open.FromService})
-	c.seed = acc.Seed
+	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{req.FromPeerID, open.FromService}, acc.Seed)
 	c.first, c.accepted = open.HasFirst, true
 	c.s.confirmed, c.s.seq = true, car.seq
 	if err := l.register(c); err != nil {

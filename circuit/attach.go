@@ -40,15 +40,15 @@ type attachment struct {
 	car    *carrier
 	stream transport.Stream
 	gen    uint64      // written before the attachment is the circuit's
-	listed bool        // among those that the control loop looks at; control.mu guards it
 	fr     frameReader // owned by readLoop
 	plant  plant       // empty in what ships
 
 	// What follows is part of the circuit's state: Circuit.mu guards it.
 	over      bool           // it does not carry the circuit any more
 	clean     bool           // it has ended in both directions
-	code      transport.Code // to reset the stream with, unless clean
 	ready     bool           // the other side has said where it stands
+	listed    bool           // among those that the control loop looks at; control.mu guards it, and not Circuit.mu
+	code      transport.Code // to reset the stream with, unless clean
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
 	ahead     int64          // counted in Link.early: a new circuit may send data before ready

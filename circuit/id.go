@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
-	"sync"
 
 	"ckt.local/transport/identity"
 )
@@ -51,26 +50,6 @@ func (id ID) String() string {
 		return ""
 	}
 	return identity.EncodeID(id[:])
-}
-
-// An idText is an ID with its text, which the circuits of one peer share.
-type idText struct {
-	mu   sync.Mutex // guards what follows, and is never held across a wait
-	id   ID
-	text string
-}
-
-// of returns the text of an ID, and keeps it instead of the last one.
-func (t *idText) of(id ID) string {
-	if id.IsZero() {
-		return ""
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.id != id {
-		t.id, t.text = id, id.String()
-	}
-	return t.text
 }
 
 // IsZero reports whether the ID names nothing.

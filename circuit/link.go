@@ -29,7 +29,7 @@ type Link struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the link's goroutines, and one for each circuit that is not finished
 
-	texts    [2]idText     // of the peers here and there that had a circuit last
+	lastEnds atomic.Pointer[ends]
 	early    atomic.Int64  // cost of the first fragments that went out before an answer
 	settings chan struct{} // closed when remote is known
 	remote   wireSettings  // written once, before settings is closed

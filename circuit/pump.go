@@ -6,6 +6,14 @@ import (
 	"time"
 )
 
+// startPump decides that pump is to run.
+func (c *Circuit) startPump(s *state, todo *after) {
+	s.pumping, todo.pump = true, true
+	if c.wake == nil {
+		c.wake = make(chan struct{}, 1)
+	}
+}
+
 // pump offers what is in the inbox on Reads and Errors. It runs only while
 // there is something to offer and no Fragments call takes it, and pops a
 // fragment only when a reader has it: so the state always knows what is
@@ -97,6 +105,9 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 	return func(yield func(*Fragment, error) bool) {
 		c.update(func(s *state) {
 			s.iterating++
+			if c.arrived == nil {
+				c.arrived = make(chan struct{}, 1)
+			}
 			if s.at != nil {
 				s.at.rouse()
 			}

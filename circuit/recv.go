@@ -96,9 +96,9 @@ func frameSize(n int) int {
 // from what this side knows.
 func (c *Circuit) fragment(w *wireFragment, payload []byte) *Fragment {
 	f := &Fragment{
-		FromPeerID:  c.names.remote,
-		ToPeerID:    c.names.local,
-		CircuitID:   c.names.circuit,
+		FromPeerID:  c.remoteText,
+		ToPeerID:    c.localText,
+		CircuitID:   c.text,
 		Serial:      int64(w.Serial),
 		ServiceName: c.remote.service,
 		FragOp:      int(w.Op),
@@ -274,8 +274,7 @@ func (a *attachment) onAccept(body []byte) (err error) {
 		default:
 			s.open(a, w.Credit)
 			if s.opening != nil {
-				c.remote.peer = peer
-				c.setNames()
+				c.ends = c.link.ends(c.local, end{peer, c.remote.service}, c.seed)
 				s.opening <- nil
 				s.opening = nil
 			}

@@ -225,7 +225,7 @@ func (c *Circuit) settle(s *state) (todo after) {
 		s.room, s.need = nil, 0
 	}
 	if s.in.len() > 0 && !s.pumping && s.iterating == 0 {
-		s.pumping, todo.pump = true, true
+		c.startPump(s, &todo)
 	}
 	if s.poke && s.iterating > 0 {
 		signal(c.arrived)
