@@ -253,7 +253,7 @@ func (c *Circuit) resumable() bool {
 
 // unknownThere is called when the other side, which has opened the circuit,
 // does not name it among those that it has, on the link's carrier seq.
-func (c *Circuit) unknownThere(seq int) {
+func (c *Circuit) unknownThere(seq int32) {
 	c.mu.Lock()
 	old := c.s.seq < seq
 	c.mu.Unlock()

@@ -34,9 +34,9 @@ type Circuit struct {
 	link     *Link
 	id       ID
 	number   uint64 // of the link's circuits; set by register
-	named    int    // the carrier on which the other side has said that it has the circuit; Link.mu guards it
 	text     string // of id: every received fragment carries it
 	*ends           // changes once, when the other peer is known
+	named    int32  // the carrier on which the other side has said that it has the circuit; Link.mu guards it
 	accepted bool   // the other side opened it
 	first    bool   // serial 1 of what the opener sends came with the opening
 	opened   time.Time

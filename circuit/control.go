@@ -247,7 +247,7 @@ func (car *carrier) onResumed(body []byte) error {
 
 // unnamed notes the circuits that the other side has named on a carrier and
 // returns, with the last of its frames, those that it has opened and has not.
-func (l *Link) unnamed(seq int, w *wireResumed) (gone []*Circuit) {
+func (l *Link) unnamed(seq int32, w *wireResumed) (gone []*Circuit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range w.IDs {

@@ -37,7 +37,7 @@ type Link struct {
 	mu         sync.Mutex // never held across a wait
 	cur        *carrier   // nil: detached
 	last       transport.Conn
-	carriers   int       // how many there have been
+	carriers   int32     // how many there have been
 	attachedAt time.Time // when the latest one came
 	circuits   map[ID]*Circuit
 	numbers    uint64               // how many there have been

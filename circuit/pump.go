@@ -141,7 +141,7 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 // take waits for the next fragment. Without one it returns why there will be
 // none.
 func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
-	waited := 0
+	waited := int32(0)
 	for {
 		if ctx.Err() != nil {
 			if waited > 0 {

@@ -30,27 +30,15 @@ type state struct {
 	// The attachment.
 	at          *attachment  // nil: detached
 	gen         uint64       // of the latest attachment, also when it is gone
-	seq         int          // its carrier
-	confirmed   bool         // the other side has accepted the circuit
+	seq         int32        // its carrier
 	opening     chan<- error // gets the answer to our open frame; nil once it came
-	moving      bool         // at is to be replaced though it is well
-	lost        bool         // there will be no attachment any more
 	lostBy      error        // why there is none, or why there was none last
 	since       time.Time    // when that came to be
 	attachments int
-	faults      int         // attachments in a row that ended by a fault and brought nothing
 	news        uint64      // received + out.acked at the last fault
 	retry       *time.Timer // asks for another attachment
 	gone        *attachment // ended in this update
-	announce    bool        // States has something to tell
 	watchers    chan struct{}
-
-	// Goroutines that come and go; each ends when its work is done.
-	readers   int  // of attachments
-	flushers  int  // of attachments
-	pumping   bool // pump runs
-	iterating int  // calls of Fragments that run
-	waiting   int  // those of them that wait
 
 	// Receiving. A cost is the sum of frameCost over all fragments so far.
 	received uint64 // last serial received
@@ -65,44 +53,56 @@ type state struct {
 	inScarce int    // there was not so much memory; a Waiter is to say when there is
 	paceCost uint64 // rcvCost when half a window had come last
 	paceAt   time.Time
-	asked    urgency
 
 	// Sending.
 	most      int           // what the outbox may hold before one more fragment
 	outBooked int           // what it does, at the most: booked in limit.Replay
 	outScarce int           // as inScarce
 	wantTold  uint64        // Next of the last want on this attachment
-	wantDue   bool          // another one is to be told
 	need      int           // what a waiting Send has not found room for; 0: nobody waits
-	idle      int           // calls of keep since the last fragment was sent
 	keptSent  uint64        // out.sent at the last of them
-	keep      bool          // the link's keep is to look after the circuit
 	room      chan struct{} // closed when a waiting Send should look again
 	acks      chan struct{} // closed when a waiting Flush should
 	acksFrom  uint64        // out.acked when acks was made
 
 	// The end.
-	closed    bool   // this side has closed
 	closeWith error  // the reason given; nil: none
 	closeNews uint64 // received + out.acked when timer was set last
-	finTold   bool   // the other side has been told, on some attachment
 	fin       *wireFin
-	quiet     bool        // nobody has read for quietAfterEnd
 	cause     error       // why the circuit ended; set once
 	unacked   int         // fragments not acknowledged at that time
 	over      time.Time   // that time
-	ended     bool        // Context has ended
-	chansShut bool        // Reads and Errors are closed
-	released  bool        // the link has forgotten the circuit
-	finished  bool        // no goroutine will ever run for it again
-	owned     bool        // the owner knows it
-	telling   int         // calls of update that are about to tell the owner, or the link, of an end
-	poke      bool        // something that Fragments waits for has changed
 	timer     *time.Timer // ends a close that nobody takes, or that its side never completes
 	stall     *time.Timer // runs while Fragments calls take nothing of what is left after the end
 
 	dups  int64                     // fragments that came twice
 	bytes struct{ sent, rcv int64 } // of payloads
+
+	// Flags and small numbers, together because a circuit has 20 of them.
+	faults    int32 // attachments in a row that ended by a fault and brought nothing
+	readers   int32 // of attachments
+	flushers  int32 // of attachments
+	iterating int32 // calls of Fragments that run
+	waiting   int32 // those of them that wait
+	telling   int32 // calls of update that are about to tell the owner, or the link, of an end
+	idle      int32 // calls of keep since the last fragment was sent
+	confirmed bool  // the other side has accepted the circuit
+	moving    bool  // at is to be replaced though it is well
+	lost      bool  // there will be no attachment any more
+	announce  bool  // States has something to tell
+	pumping   bool  // pump runs
+	asked     urgency
+	wantDue   bool // another one is to be told
+	keep      bool // the link's keep is to look after the circuit
+	closed    bool // this side has closed
+	finTold   bool // the other side has been told, on some attachment
+	quiet     bool // nobody has read for quietAfterEnd
+	ended     bool // Context has ended
+	chansShut bool // Reads and Errors are closed
+	released  bool // the link has forgotten the circuit
+	finished  bool // no goroutine will ever run for it again
+	owned     bool // the owner knows it
+	poke      bool // something that Fragments waits for has changed
 }
 
 // arrivedAll reports whether nothing more will arrive.
