@@ -118,8 +118,7 @@ func (a *attachment) retire() (over bool) {
 	return over
 }
 
-// accepts lets a Fragments call that is about to wait be the reader, if there is
-// none.
+// accepts lets a Fragments call that waits be the reader, if there is none.
 func (s *state) accepts() *attachment {
 	if s.at == nil || s.at.sleep != dozeOffer {
 		return nil
@@ -141,17 +140,33 @@ func (s *state) settleSleep(todo *after) {
 }
 
 // lend has the caller, a Fragments call, wait in the stream: until something
-// comes, ctx ends, or the state has changed.
+// comes, ctx ends, or the state has changed. What needs room on the stack is
+// elsewhere: one that has done nothing but wait has 2 KiB, and this fits.
 func (c *Circuit) lend(ctx context.Context, a *attachment) {
 	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() { a.interrupt() })()
+		c.returned(a.readUntil(ctx))
+	} else {
+		n, err := a.stream.Read(a.fr.idle[:])
+		c.returned(a, n, err)
 	}
-	n, err := a.stream.Read(a.fr.idle[:])
+}
+
+func (a *attachment) readUntil(ctx context.Context) (_ *attachment, n int, err error) {
+	defer context.AfterFunc(ctx, func() { a.interrupt() })()
+	n, err = a.stream.Read(a.fr.idle[:])
+	return a, n, err
+}
+
+// returned ends lend, with what has been read.
+func (c *Circuit) returned(a *attachment, n int, err error) {
 	if n > 0 {
 		a.fr.begin(n)
 	}
 	a.interrupted(err)
-	c.update(func(*state) { a.sleep = awake })
+	c.update(func(s *state) {
+		a.sleep = awake
+		s.waiting--
+	})
 	go a.readLoop() // counted as the one before; it gets the error again, if there is one
 	a.rouse()
 }

@@ -120,9 +120,12 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 			s.poke = true // what woke this call up may be another one's
 		})
 		for {
-			f, cause := c.take(ctx)
+			f, lent, cause := c.take(ctx)
 			var err error
 			switch {
+			case lent != nil:
+				c.lend(ctx, lent) // here, where the stack is not deep
+				continue
 			case f == nil && cause == ErrRemoteClosed:
 				return
 			case f == nil:
@@ -139,17 +142,17 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 }
 
 // take waits for the next fragment. Without one it returns why there will be
-// none.
-func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
+// none, or what the caller is to lend itself to.
+func (c *Circuit) take(ctx context.Context) (f *Fragment, lent *attachment, cause error) {
 	waited := int32(0)
 	for {
 		if ctx.Err() != nil {
 			if waited > 0 {
 				c.update(func(s *state) { s.waiting-- })
 			}
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
-		wait, lent := false, (*attachment)(nil)
+		wait := false
 		c.update(func(s *state) {
 			s.waiting, waited = s.waiting-waited, 0
 			it, ok := item{}, false
@@ -172,12 +175,8 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
 			}
 			s.poke = !wait && s.iterating > 1 // the next one may find something too
 		})
-		if !wait {
-			return f, cause
-		}
-		if lent != nil {
-			c.lend(ctx, lent)
-			continue
+		if !wait || lent != nil {
+			return f, lent, cause
 		}
 		select {
 		case <-c.arrived:
