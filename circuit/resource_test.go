@@ -66,8 +66,12 @@ func TestIdleCircuitsAreSmall(t *testing.T) {
 	t.Logf("%.0f bytes per circuit and end: heap %.0f, stacks %.0f; %.2f goroutines", per,
 		float64(after.heap-before.heap)/(2*n), float64(after.stack-before.stack)/(2*n),
 		float64(after.goroutines-before.goroutines)/(2*n))
-	if per > 8700 {
-		t.Errorf("an idle circuit costs %.0f bytes per end, want at most 8700", per)
+	most := 8700.0
+	if raceDetector {
+		most = 9 << 10 // frames are larger
+	}
+	if per > most {
+		t.Errorf("an idle circuit costs %.0f bytes per end, want at most %.0f", per, most)
 	}
 	runtime.KeepAlive(a0)
 }
