@@ -23,10 +23,9 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) e
 	if open.WaitMillis > 0 {
 		wait = time.Duration(min(open.WaitMillis, uint64(longestOpening.Milliseconds()))) * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(car.ctx, wait)
-	defer cancel()
 	// An opener that gives up frees its place here at once.
-	defer context.AfterFunc(s.Context(), cancel)()
+	ctx := &openingContext{carrier: car.ctx, stream: s.Context(), deadline: time.Now().Add(wait)}
+	defer ctx.end()
 	c, err := l.known(ctx, &open)
 	switch {
 	case err != nil:
@@ -160,8 +159,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	if err != nil {
 		return err
 	}
-	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{req.FromPeerID, open.FromService})
-	c.seed = acc.Seed
+	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{req.FromPeerID, open.FromService}, acc.Seed)
 	c.first, c.accepted = open.HasFirst, true
 	c.s.confirmed, c.s.seq = true, car.seq
 	if err := l.register(c); err != nil {
@@ -232,6 +230,11 @@ func (c *Circuit) detachedBefore(car *carrier) {
 
 // awaitSettings waits for the other side's first control frame.
 func (l *Link) awaitSettings(ctx context.Context) error {
+	select {
+	case <-l.settings:
+		return nil
+	default: // or there would be something to watch
+	}
 	select {
 	case <-l.settings:
 		return nil

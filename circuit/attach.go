@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"ckt.local/transport"
@@ -48,8 +49,9 @@ type attachment struct {
 	// What follows is part of the circuit's state: Circuit.mu guards it.
 	over      bool           // it does not carry the circuit any more
 	clean     bool           // it has ended in both directions
-	code      transport.Code // to reset the stream with, unless clean
 	ready     bool           // the other side has said where it stands
+	listed    bool           // among those that the control loop looks at; control.mu guards it, and not Circuit.mu
+	code      transport.Code // to reset the stream with, unless clean
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
 	ahead     int64          // counted in Link.early: a new circuit may send data before ready
@@ -64,6 +66,8 @@ type attachment struct {
 	eofSent   bool // it has ended
 	finCame   bool
 	readDone  bool // the other direction has been read to its end
+	sleep     sleep
+	news      uint64 // what has come and gone when the control loop looked last
 }
 
 func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
@@ -148,6 +152,10 @@ func (s *state) leave(a *attachment, err error, code transport.Code) {
 		return
 	}
 	a.over, a.code = true, code
+	if a.sleep == dozeOffer {
+		a.sleep = awake
+		s.readers-- // nobody has to see its end
+	}
 	a.decided()
 	if s.at != a {
 		return
@@ -250,7 +258,7 @@ func (c *Circuit) resumable() bool {
 
 // unknownThere is called when the other side, which has opened the circuit,
 // does not name it among those that it has, on the link's carrier seq.
-func (c *Circuit) unknownThere(seq int) {
+func (c *Circuit) unknownThere(seq int32) {
 	c.mu.Lock()
 	old := c.s.seq < seq
 	c.mu.Unlock()
@@ -263,13 +271,20 @@ func (c *Circuit) unknownThere(seq int) {
 // waits for the user: what the other side may send always has room in the
 // inbox.
 func (a *attachment) readLoop() {
-	for {
+	for grown := false; ; {
 		typ, body, err := a.fr.next()
 		if err == nil {
 			err = a.onFrame(typ, body)
+			if !grown {
+				grown = true
+				a.rouse()
+			}
 		}
-		if err == nil {
+		if err == nil || a.interrupted(err) && !a.retire() {
 			continue
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return // somebody else reads
 		}
 		// What came before the fault counts.
 		if fault := a.handOn(); fault != nil {

@@ -16,7 +16,7 @@ import (
 type carrier struct {
 	link *Link
 	conn transport.Conn
-	seq  int // 1 for the link's first carrier
+	seq  int32 // 1 for the link's first carrier
 
 	ctx    context.Context // ends with the carrier
 	cancel context.CancelCauseFunc
@@ -33,7 +33,7 @@ type carrier struct {
 	named   int                    // how many that were
 }
 
-func newCarrier(l *Link, conn transport.Conn, seq int) *carrier {
+func newCarrier(l *Link, conn transport.Conn, seq int32) *carrier {
 	car := &carrier{link: l, conn: conn, seq: seq, streams: map[uint64]*attachment{}}
 	car.ctx, car.cancel = context.WithCancelCause(context.Background())
 	car.control.init()

@@ -34,20 +34,18 @@ type Circuit struct {
 	link     *Link
 	id       ID
 	number   uint64 // of the link's circuits; set by register
-	named    int    // the carrier on which the other side has said that it has the circuit; Link.mu guards it
-	local    end
-	seed     ID  // of the local peer
-	remote   end // its peer is known once the circuit is open
-	names    names
-	accepted bool // the other side opened it
-	first    bool // serial 1 of what the opener sends came with the opening
+	text     string // of id: every received fragment carries it
+	*ends           // changes once, when the other peer is known
+	named    int32  // the carrier on which the other side has said that it has the circuit; Link.mu guards it
+	accepted bool   // the other side opened it
+	first    bool   // serial 1 of what the opener sends came with the opening
 	opened   time.Time
-	deadline time.Time // of the opening, at the opener
+	patience time.Duration // from opened until the opener gives up
 	owner    Owner
 
 	reads, errs chan *Fragment
-	wake        chan struct{} // tells pump to look at the state again
-	arrived     chan struct{} // tells Fragments the same
+	wake        chan struct{} // tells pump to look at the state again; made with the first
+	arrived     chan struct{} // tells Fragments the same; likewise
 	cancel      context.CancelCauseFunc
 
 	mu sync.Mutex // never held across a wait
@@ -62,20 +60,35 @@ type end struct {
 	service string
 }
 
-// names are the strings that every received fragment carries.
-type names struct{ circuit, local, remote string }
+// ends are the two peers of a circuit. Circuits between the same two share
+// them, so they are never changed.
+type ends struct {
+	local, remote         end
+	seed                  ID // of the local peer
+	localText, remoteText string
+}
 
-func newCircuit(l *Link, id ID, local, remote end) *Circuit {
+// ends returns those that the last circuit had, or makes others.
+func (l *Link) ends(local, remote end, seed ID) *ends {
+	if e := l.lastEnds.Load(); e != nil && e.local == local && e.remote == remote && e.seed == seed {
+		return e
+	}
+	e := &ends{local, remote, seed, local.peer.String(), remote.peer.String()}
+	if !remote.peer.IsZero() { // else it is about to be known
+		l.lastEnds.Store(e)
+	}
+	return e
+}
+
+func newCircuit(l *Link, id ID, local, remote end, seed ID) *Circuit {
 	c := &Circuit{
-		link:    l,
-		id:      id,
-		local:   local,
-		remote:  remote,
-		opened:  time.Now(),
-		reads:   make(chan *Fragment),
-		errs:    make(chan *Fragment),
-		wake:    make(chan struct{}, 1),
-		arrived: make(chan struct{}, 1),
+		link:   l,
+		id:     id,
+		text:   id.String(),
+		ends:   l.ends(local, remote, seed),
+		opened: time.Now(),
+		reads:  make(chan *Fragment),
+		errs:   make(chan *Fragment),
 	}
 	c.Reads, c.Errors = c.reads, c.errs
 	c.Context, c.cancel = context.WithCancelCause(context.Background())
@@ -85,12 +98,7 @@ func newCircuit(l *Link, id ID, local, remote end) *Circuit {
 	start := l.cfg.limits.Start
 	c.s.most, c.s.window = l.cfg.limits.Window, l.cfg.limits.Window
 	c.s.outBooked, c.s.inBooked, c.s.granted = start, start, uint64(start)
-	c.setNames()
 	return c
-}
-
-func (c *Circuit) setNames() {
-	c.names = names{circuit: c.id.String(), local: c.local.peer.String(), remote: c.remote.peer.String()}
 }
 
 // own hands the circuit to its owner. The owner may be told of its end at
@@ -197,10 +205,10 @@ func (c *Circuit) RemoteNodeID() identity.NodeID { return c.link.RemoteNodeID() 
 func (c *Circuit) RemoteAccount() identity.NodeID { return c.link.Account() }
 
 // RemotePeerID names the running peer at the other end.
-func (c *Circuit) RemotePeerID() string { return c.names.remote }
+func (c *Circuit) RemotePeerID() string { return c.remoteText }
 
 // LocalPeerID names the running peer at this end.
-func (c *Circuit) LocalPeerID() string { return c.names.local }
+func (c *Circuit) LocalPeerID() string { return c.localText }
 
 // RemoteService is the service that the peer at the other end runs. The other
 // side's node says so.
@@ -210,4 +218,4 @@ func (c *Circuit) RemoteService() string { return c.remote.service }
 func (c *Circuit) LocalService() string { return c.local.service }
 
 // CircuitID names the circuit, the same at both ends.
-func (c *Circuit) CircuitID() string { return c.names.circuit }
+func (c *Circuit) CircuitID() string { return c.text }

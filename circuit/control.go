@@ -25,6 +25,7 @@ type control struct {
 	wake  chan struct{} // something must be written at once
 	timer *time.Timer   // something may be written now
 	watch chan struct{} // there is something to watch over
+	doze  *time.Timer   // it is time to look what is idle
 
 	proof   atomic.Int64  // when the other side last showed that it hears us, in ns since start
 	rtt     atomic.Int64  // of the last ping that was answered, in ns
@@ -36,6 +37,7 @@ type control struct {
 	mu    sync.Mutex // never held across a wait
 	dirty []*attachment
 	spare []*attachment             // empty, to be dirty next
+	busy  []*attachment             // not known to be idle
 	extra []func(buf []byte) []byte // what else is to be written, once
 
 	acks wireAcks // of controlLoop, to be used again
@@ -46,6 +48,8 @@ func (k *control) init() {
 	k.watch = make(chan struct{}, 1)
 	k.timer = time.NewTimer(ackDelay)
 	k.timer.Stop()
+	k.doze = time.NewTimer(dozeEvery)
+	k.doze.Stop()
 	k.start = time.Now()
 }
 
@@ -113,6 +117,10 @@ func (car *carrier) controlLoop() {
 			return
 		case <-car.control.wake:
 		case <-car.control.timer.C:
+		case <-car.control.doze.C:
+			car.doze()
+			buf = buf[:0]
+			continue
 		}
 		buf = car.appendControl(buf[:0])
 	}
@@ -249,7 +257,7 @@ func (car *carrier) onResumed(body []byte) error {
 
 // unnamed notes the circuits that the other side has named on a carrier and
 // returns, with the last of its frames, those that it has opened and has not.
-func (l *Link) unnamed(seq int, w *wireResumed) (gone []*Circuit) {
+func (l *Link) unnamed(seq int32, w *wireResumed) (gone []*Circuit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range w.IDs {

@@ -51,3 +51,10 @@ func (l *Link) Turns() int {
 	}
 	return 0
 }
+
+// Lent reports whether a Fragments call reads the circuit's stream.
+func (c *Circuit) Lent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.s.at != nil && c.s.at.sleep == dozeLent
+}

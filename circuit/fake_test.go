@@ -230,7 +230,7 @@ func newFakeCircuit(l *Link, o Owner) (*fakeCircuit, error) {
 	if err := l.bookStart(); err != nil {
 		return nil, err
 	}
-	c := newCircuit(l, NewID(), end{NewID(), "any"}, end{fakeSeed.Peer(l.node), "any"})
+	c := newCircuit(l, NewID(), end{NewID(), "any"}, end{fakeSeed.Peer(l.node), "any"}, ID{})
 	if err := l.register(c); err != nil {
 		return nil, err
 	}

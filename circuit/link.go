@@ -29,6 +29,7 @@ type Link struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the link's goroutines, and one for each circuit that is not finished
 
+	lastEnds atomic.Pointer[ends]
 	early    atomic.Int64  // cost of the first fragments that went out before an answer
 	settings chan struct{} // closed when remote is known
 	remote   wireSettings  // written once, before settings is closed
@@ -36,7 +37,7 @@ type Link struct {
 	mu         sync.Mutex // never held across a wait
 	cur        *carrier   // nil: detached
 	last       transport.Conn
-	carriers   int       // how many there have been
+	carriers   int32     // how many there have been
 	attachedAt time.Time // when the latest one came
 	circuits   map[ID]*Circuit
 	numbers    uint64               // how many there have been

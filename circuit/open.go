@@ -109,10 +109,10 @@ func (l *Link) Open(ctx context.Context, p OpenParams) (*Circuit, error) {
 	if err := l.bookStart(); err != nil {
 		return nil, err
 	}
-	c := newCircuit(l, NewID(), end{p.FromPeerID, p.FromService}, end{p.ToPeerID, p.ToService})
-	c.seed = p.FromSeed
+	c := newCircuit(l, NewID(), end{p.FromPeerID, p.FromService}, end{p.ToPeerID, p.ToService}, p.FromSeed)
 	c.first = p.First != nil
-	c.deadline, _ = ctx.Deadline()
+	deadline, _ := ctx.Deadline()
+	c.patience = deadline.Sub(c.opened)
 	answer := make(chan error, 1)
 	c.s.opening = answer
 	err := c.checkOpening()
@@ -207,7 +207,7 @@ func (c *Circuit) openFrame(s *state) []byte {
 		open.Credit = s.grant()
 	} else {
 		open.Credit = uint64(s.out.cost)
-		open.WaitMillis = uint64(max(0, time.Until(c.deadline).Milliseconds()))
+		open.WaitMillis = uint64(max(0, (c.patience - time.Since(c.opened)).Milliseconds()))
 	}
 	return appendSmall(nil, frameOpen, &open)
 }

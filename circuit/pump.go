@@ -6,6 +6,14 @@ import (
 	"time"
 )
 
+// startPump decides that pump is to run.
+func (c *Circuit) startPump(s *state, todo *after) {
+	s.pumping, todo.pump = true, true
+	if c.wake == nil {
+		c.wake = make(chan struct{}, 1)
+	}
+}
+
 // pump offers what is in the inbox on Reads and Errors. It runs only while
 // there is something to offer and no Fragments call takes it, and pops a
 // fragment only when a reader has it: so the state always knows what is
@@ -97,6 +105,12 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 	return func(yield func(*Fragment, error) bool) {
 		c.update(func(s *state) {
 			s.iterating++
+			if c.arrived == nil {
+				c.arrived = make(chan struct{}, 1)
+			}
+			if s.at != nil {
+				s.at.rouse()
+			}
 			if s.pumping {
 				signal(c.wake)
 			}
@@ -106,9 +120,12 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 			s.poke = true // what woke this call up may be another one's
 		})
 		for {
-			f, cause := c.take(ctx)
+			f, lent, cause := c.take(ctx)
 			var err error
 			switch {
+			case lent != nil:
+				c.lend(ctx, lent) // here, where the stack is not deep
+				continue
 			case f == nil && cause == ErrRemoteClosed:
 				return
 			case f == nil:
@@ -125,17 +142,24 @@ func (c *Circuit) Fragments(ctx context.Context) iter.Seq2[*Fragment, error] {
 }
 
 // take waits for the next fragment. Without one it returns why there will be
-// none.
-func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
+// none, or what the caller is to lend itself to.
+func (c *Circuit) take(ctx context.Context) (f *Fragment, lent *attachment, cause error) {
+	waited := int32(0)
 	for {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			if waited > 0 {
+				c.update(func(s *state) { s.waiting-- })
+			}
+			return nil, nil, context.Cause(ctx)
 		}
-		if f := c.takeNext(); f != nil {
-			return f, nil
+		if waited == 0 {
+			if f = c.takeNext(); f != nil {
+				return f, nil, nil
+			}
 		}
 		wait := false
 		c.update(func(s *state) {
+			s.waiting, waited = s.waiting-waited, 0
 			it, ok := item{}, false
 			if !s.pumping { // else the pump still holds out the head
 				it, ok = s.in.next()
@@ -150,12 +174,14 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, cause error) {
 			case s.cause != nil && (s.closed || s.arrivedAll()) && !s.pumping:
 				cause = s.cause
 			default:
-				wait = true
+				wait, waited = true, 1
+				s.waiting++
+				lent = s.accepts()
 			}
 			s.poke = !wait && s.iterating > 1 // the next one may find something too
 		})
-		if !wait {
-			return f, cause
+		if !wait || lent != nil {
+			return f, lent, cause
 		}
 		select {
 		case <-c.arrived:

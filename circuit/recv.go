@@ -85,7 +85,7 @@ func (a *attachment) onData(body []byte) error {
 	it := item{f: f, cost: frameCost(frameSize(len(body)), len(w.Args))}
 	more := a.fr.ahead(1)
 	if a.got == nil {
-		if !more { // a lone one, as most are on a quiet circuit
+		if !more && a.block == nil { // a lone one, as most are on a quiet circuit
 			a.c.update(func(s *state) { err = a.receive(s, it) })
 			return err
 		}
@@ -180,9 +180,9 @@ func (a *attachment) small() *Fragment {
 // stamp fills in all but the payload.
 func (a *attachment) stamp(f *Fragment, w *wireFragment) {
 	c := a.c
-	f.FromPeerID = c.names.remote
-	f.ToPeerID = c.names.local
-	f.CircuitID = c.names.circuit
+	f.FromPeerID = c.remoteText
+	f.ToPeerID = c.localText
+	f.CircuitID = c.text
 	f.Serial = int64(w.Serial)
 	f.ServiceName = c.remote.service
 	f.FragOp = int(w.Op)
@@ -357,8 +357,7 @@ func (a *attachment) onAccept(body []byte) (err error) {
 		default:
 			s.open(a, w.Credit)
 			if s.opening != nil {
-				c.remote.peer = peer
-				c.setNames()
+				c.ends = c.link.ends(c.local, end{peer, c.remote.service}, c.seed)
 				s.opening <- nil
 				s.opening = nil
 			}

@@ -164,7 +164,7 @@ func (l *Link) probe(car *carrier, done func(answered bool)) {
 	}
 	l.wg.Go(func() {
 		select {
-		case <-time.After(l.stagger(car.seq)):
+		case <-time.After(l.stagger(int(car.seq))):
 		case <-l.ctx.Done():
 		}
 		err := l.tryRedial()

@@ -33,21 +33,22 @@ func takeAll(s *side, keep func(*circuit.Circuit)) {
 	}
 }
 
+// What a circuit costs includes the goroutine that waits in Fragments, at each
+// end, and nothing else runs for it.
 func TestIdleCircuitsAreSmall(t *testing.T) {
 	p := newPair(t, circuit.Config{})
 	a0, _ := p.openCircuit(t, nil) // whatever the first one brings with it does not count
 	before := measure()
 	const n = 10_000
-	circuits := make([]*circuit.Circuit, 0, 2*n)
-	var mu sync.Mutex
-	accepted := make(chan struct{}, n)
+	wait := func(c *circuit.Circuit) {
+		for range c.Fragments(context.Background()) {
+		}
+	}
 	go takeAll(p.b, func(c *circuit.Circuit) {
-		mu.Lock()
-		circuits = append(circuits, c)
-		mu.Unlock()
-		f := <-c.Reads
-		c.SendOneWay(f)
-		accepted <- struct{}{}
+		go func() {
+			c.SendOneWay(<-c.Reads)
+			wait(c)
+		}()
 	})
 	for range n {
 		c, err := p.a.link.Open(t.Context(), p.a.params(frag(1, "each circuit has been used")))
@@ -55,20 +56,23 @@ func TestIdleCircuitsAreSmall(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-c.Reads
-		<-accepted
-		mu.Lock()
-		circuits = append(circuits, c)
-		mu.Unlock()
+		go wait(c)
 	}
+	soon(t, "each circuit has one goroutine at each end", func() bool {
+		return runtime.NumGoroutine() <= before.goroutines+2*n+n/100
+	})
 	after := measure()
 	per := float64(after.heap-before.heap+after.stack-before.stack) / (2 * n)
 	t.Logf("%.0f bytes per circuit and end: heap %.0f, stacks %.0f; %.2f goroutines", per,
 		float64(after.heap-before.heap)/(2*n), float64(after.stack-before.stack)/(2*n),
 		float64(after.goroutines-before.goroutines)/(2*n))
-	if per > 10<<10 {
-		t.Errorf("an idle circuit costs %.0f bytes per end, want at most 10 KiB", per)
+	most := 8700.0
+	if raceDetector {
+		most = 9 << 10 // frames are larger
 	}
-	runtime.KeepAlive(circuits)
+	if per > most {
+		t.Errorf("an idle circuit costs %.0f bytes per end, want at most %.0f", per, most)
+	}
 	runtime.KeepAlive(a0)
 }
 

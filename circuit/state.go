@@ -30,26 +30,15 @@ type state struct {
 	// The attachment.
 	at          *attachment  // nil: detached
 	gen         uint64       // of the latest attachment, also when it is gone
-	seq         int          // its carrier
-	confirmed   bool         // the other side has accepted the circuit
+	seq         int32        // its carrier
 	opening     chan<- error // gets the answer to our open frame; nil once it came
-	moving      bool         // at is to be replaced though it is well
-	lost        bool         // there will be no attachment any more
 	lostBy      error        // why there is none, or why there was none last
 	since       time.Time    // when that came to be
 	attachments int
-	faults      int         // attachments in a row that ended by a fault and brought nothing
 	news        uint64      // received + out.acked at the last fault
 	retry       *time.Timer // asks for another attachment
 	gone        *attachment // ended in this update
-	announce    bool        // States has something to tell
 	watchers    chan struct{}
-
-	// Goroutines that come and go; each ends when its work is done.
-	readers   int  // of attachments
-	flushers  int  // of attachments
-	pumping   bool // pump runs
-	iterating int  // calls of Fragments that run
 
 	// Receiving. A cost is the sum of frameCost over all fragments so far.
 	received uint64 // last serial received
@@ -64,45 +53,57 @@ type state struct {
 	inScarce int    // there was not so much memory; a Waiter is to say when there is
 	paceCost uint64 // rcvCost when half a window had come last
 	paceAt   time.Time
-	asked    urgency
 
 	// Sending.
 	most      int           // what the outbox may hold before one more fragment
 	outBooked int           // what it does, at the most: booked in limit.Replay
 	outScarce int           // as inScarce
 	wantTold  uint64        // Next of the last want on this attachment
-	wantDue   bool          // another one is to be told
-	eager     bool          // who changes the state may write as well
 	need      int           // the least that a waiting Send has not found room for
-	idle      int           // calls of keep since the last fragment was sent
 	keptSent  uint64        // out.sent at the last of them
-	keep      bool          // the link's keep is to look after the circuit
 	senders   *sender       // the calls that wait
 	acks      chan struct{} // closed when a waiting Flush should
 	acksFrom  uint64        // out.acked when acks was made
 
 	// The end.
-	closed    bool   // this side has closed
 	closeWith error  // the reason given; nil: none
 	closeNews uint64 // received + out.acked when timer was set last
-	finTold   bool   // the other side has been told, on some attachment
 	fin       *wireFin
-	quiet     bool        // nobody has read for quietAfterEnd
 	cause     error       // why the circuit ended; set once
 	unacked   int         // fragments not acknowledged at that time
 	over      time.Time   // that time
-	ended     bool        // Context has ended
-	chansShut bool        // Reads and Errors are closed
-	released  bool        // the link has forgotten the circuit
-	finished  bool        // no goroutine will ever run for it again
-	owned     bool        // the owner knows it
-	telling   int         // calls of update that are about to tell the owner, or the link, of an end
-	poke      bool        // something that Fragments waits for has changed
 	timer     *time.Timer // ends a close that nobody takes, or that its side never completes
 	stall     *time.Timer // runs while Fragments calls take nothing of what is left after the end
 
 	dups  int64                     // fragments that came twice
 	bytes struct{ sent, rcv int64 } // of payloads
+
+	// Flags and small numbers, together because a circuit has 20 of them.
+	faults    int32 // attachments in a row that ended by a fault and brought nothing
+	readers   int32 // of attachments
+	flushers  int32 // of attachments
+	iterating int32 // calls of Fragments that run
+	waiting   int32 // those of them that wait
+	telling   int32 // calls of update that are about to tell the owner, or the link, of an end
+	idle      int32 // calls of keep since the last fragment was sent
+	confirmed bool  // the other side has accepted the circuit
+	moving    bool  // at is to be replaced though it is well
+	lost      bool  // there will be no attachment any more
+	announce  bool  // States has something to tell
+	pumping   bool  // pump runs
+	asked     urgency
+	wantDue   bool // another one is to be told
+	eager     bool // who changes the state may write as well
+	keep      bool // the link's keep is to look after the circuit
+	closed    bool // this side has closed
+	finTold   bool // the other side has been told, on some attachment
+	quiet     bool // nobody has read for quietAfterEnd
+	ended     bool // Context has ended
+	chansShut bool // Reads and Errors are closed
+	released  bool // the link has forgotten the circuit
+	finished  bool // no goroutine will ever run for it again
+	owned     bool // the owner knows it
+	poke      bool // something that Fragments waits for has changed
 }
 
 // arrivedAll reports whether nothing more will arrive.
@@ -166,28 +167,6 @@ func (s *state) sendErr() error {
 	return s.cause
 }
 
-// after is what remains to be done outside the mutex after an update.
-type after struct {
-	flush    *attachment
-	direct   bool  // by whoever carries it out
-	job      write // the first one then
-	read     *attachment
-	gone     *attachment
-	reattach bool
-	ack      *attachment
-	ask      urgency
-	keep     bool
-	pump     bool
-	wakePump bool
-	remove   bool
-	release  bool
-	dropped  int
-	want     *attachment // is to say what it waits for
-	finish   bool
-
-	freeIn, freeOut int // to be given back
-}
-
 // update changes the state, and settle decides what follows.
 func (c *Circuit) update(change func(s *state)) {
 	c.mu.Lock()
@@ -226,11 +205,12 @@ func (c *Circuit) settle(s *state) (todo after) {
 		s.callSenders()
 	}
 	if s.in.len() > 0 && !s.pumping && s.iterating == 0 {
-		s.pumping, todo.pump = true, true
+		c.startPump(s, &todo)
 	}
 	if s.poke && s.iterating > 0 {
 		signal(c.arrived)
 	}
+	s.settleSleep(&todo)
 	s.poke = false
 	c.settleStall(s)
 	if s.timer == nil && !s.released && (s.closed || s.hasAll()) {
@@ -366,46 +346,4 @@ func (s *state) dropUnread() uint64 {
 	}
 	s.in.clear()
 	return s.rcvCost - s.took
-}
-
-// carryOut does what settle has decided.
-func (c *Circuit) carryOut(todo *after) {
-	if todo.gone != nil {
-		todo.gone.abandon()
-	}
-	if todo.read != nil {
-		go todo.read.readLoop() // joined by the link: finished waits for it
-	}
-	if todo.flush != nil && !todo.direct {
-		go todo.flush.run(write{}) // likewise
-	}
-	if todo.pump {
-		go c.pump() // likewise
-	}
-	if todo.wakePump {
-		signal(c.wake)
-	}
-	if todo.reattach {
-		c.reattach(todo.gone.car)
-	}
-	if todo.keep {
-		c.link.keepSoon()
-	}
-	if todo.ask != noAck {
-		todo.ack.car.control.askAck(todo.ack, todo.ask)
-	}
-	if todo.want != nil {
-		todo.want.car.control.say(todo.want.appendWant)
-	}
-	c.giveBack(todo.freeIn, todo.freeOut)
-	if todo.remove || todo.release {
-		c.tell(todo)
-	}
-	if todo.direct {
-		todo.flush.tryRun(todo.job)
-	}
-	if todo.finish {
-		c.leaveQueues()
-		c.link.finish(c)
-	}
 }

@@ -35,7 +35,10 @@ func (n acceptor) AcceptCircuit(_ context.Context, req circuit.OpenRequest) (cir
 		return circuit.Acceptance{}, err
 	}
 	acc := circuit.Acceptance{PeerID: p.id, Seed: p.seed, Deliver: p.deliver}
-	o := owner{p, &link{Link: req.Link}} // the link is to know where requests of the circuit come from
+	o := owner{p: p}
+	if p == n.service {
+		o.l = &link{Link: req.Link} // it is to know where requests of the circuit come from
+	}
 	if acc.Owner = o; p == n.service && !r.self {
 		acc.Owner = visitor{o}
 	}

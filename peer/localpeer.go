@@ -278,6 +278,11 @@ func (p *LocalPeer) deliver(ctx context.Context, c *circuit.Circuit) error {
 	if p.ctx.Err() != nil {
 		return p.gone()
 	}
+	select {
+	case p.newCircuits <- c:
+		return nil
+	default:
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		var cancel context.CancelFunc
@@ -329,7 +334,8 @@ func (o owner) RemoveCircuit(c *circuit.Circuit) {
 	delete(o.p.circuits, c)
 }
 
-// linkOf returns the link that carries c, nil if c has ended.
+// linkOf returns the link that carries c, a circuit that p has opened or one of
+// the node's own service; nil if c has ended.
 func (p *LocalPeer) linkOf(c *circuit.Circuit) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()

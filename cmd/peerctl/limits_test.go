@@ -21,7 +21,7 @@ func TestLimitsThatCannotBe(t *testing.T) {
 		{func(l *limit.Limits) { l.Circuit.MaxWindow = 2 << 30 }, "circuit.max_window is 2147483648, and can be at most 1073741824"},
 		{func(l *limit.Limits) { l.Circuit.Text = 4097 }, "circuit.text is 4097, and can be at most 4096"},
 		{func(l *limit.Limits) { l.Peer.URL = 513 }, "peer.url is 513, and can be at most 512"},
-		{func(l *limit.Limits) { l.Transport.Streams = 1 << 17 }, "transport.streams is 131072, and can be at most 65536"},
+		{func(l *limit.Limits) { l.Transport.Streams = 1 << 21 }, "transport.streams is 2097152, and can be at most 1048576"},
 		{func(l *limit.Limits) { l.Circuit.Window = 5 }, "circuit.window is 5, and can be no less than 1024"},
 	} {
 		var l limit.Limits

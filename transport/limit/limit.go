@@ -54,7 +54,10 @@ type Transport struct {
 	ConnsPerSecond int `json:"conns_per_second"`
 
 	// Streams is how many streams of one connection may be open at a time.
-	// Default 65,536; there is no way to have no bound.
+	// Default 65,536. One packet that names the last of them makes QUIC open
+	// all, of about 2.5 KiB each, before anybody can book them; so there is no
+	// way to have no bound: the most is 1,048,576, for other sides that are
+	// trusted with 2.5 GiB.
 	Streams int `json:"streams"`
 
 	// Receive is how many bytes QUIC may keep that were not read yet, beyond
@@ -153,7 +156,7 @@ type Peer struct {
 
 // The most that a bound can be where the wire format has one too.
 const (
-	mostStreams  = 1 << 16
+	mostStreams  = 1 << 20
 	mostPayload  = 64 << 20
 	mostArgs     = 64
 	mostArgBytes = 64 << 10
@@ -178,7 +181,7 @@ func (l Limits) WithDefaults() Limits {
 	bound(&t.Conns, 4096)
 	bound(&t.ConnsPerNode, 64)
 	bound(&t.ConnsPerSecond, 64)
-	within(&t.Streams, mostStreams, 1, mostStreams)
+	within(&t.Streams, 1<<16, 1, mostStreams)
 	bound(&t.Receive, 512<<20)
 	bound(&t.ReceivePerNode, 128<<20)
 

@@ -31,7 +31,7 @@ func TestWithDefaults(t *testing.T) {
 			Peer{4096, 256, 256, 64, 512},
 		}},
 		"no bounds but those of the wire": {all.none, Limits{
-			Transport{open, open, open, open, open, open, 65536, math.MaxInt64, math.MaxInt64},
+			Transport{open, open, open, open, open, open, 1 << 20, math.MaxInt64, math.MaxInt64},
 			Circuit{open, open, open, 64 << 20, 64, 64 << 10, 4 << 10, 1 << 30, 1 << 30, 1 << 30, math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64},
 			Peer{open, open, open, 64, 512},
 		}},
@@ -41,7 +41,7 @@ func TestWithDefaults(t *testing.T) {
 			Peer{1, 1, 1, 1, 1},
 		}},
 		"too much of each": {all.most, Limits{
-			Transport{math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32, 65536, math.MaxInt32, math.MaxInt32},
+			Transport{math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32, 1 << 20, math.MaxInt32, math.MaxInt32},
 			Circuit{math.MaxInt32, math.MaxInt32, math.MaxInt32, 64 << 20, 64, 64 << 10, 4 << 10, 1 << 30, 1 << 30, 1 << 30, math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32},
 			Peer{math.MaxInt32, math.MaxInt32, math.MaxInt32, 64, 512},
 		}},
