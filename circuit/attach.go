@@ -41,7 +41,7 @@ type attachment struct {
 	stream transport.Stream
 	gen    uint64      // written before the attachment is the circuit's
 	fr     frameReader // owned by readLoop
-	got    *batch      // likewise; nil: nothing is at hand
+	got    *catch      // likewise; nil: nothing is at hand
 	block  *block      // likewise; nil: what comes is alone
 	bulk   bool        // the stream's priority; owned by who writes
 	plant  plant       // empty in what ships

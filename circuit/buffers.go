@@ -17,6 +17,7 @@ const bufSize = 16 * 1024
 type buffers struct {
 	frames  sync.Pool              // of *[bufSize]byte
 	batches sync.Pool              // of *batch
+	catches sync.Pool              // of *catch
 	blocks  sync.Pool              // of *block
 	chunks  sync.Pool              // of *chunk
 	senders sync.Pool              // of *sender
@@ -181,18 +182,29 @@ func (k *block) drop(n int) {
 	}
 }
 
-// A batch is a run of fragments: what a reader has taken from its stream and
-// not handed on yet, or a part of a queue.
+// A batch is a part of a queue.
 type batch struct {
 	at, n int // items[at:n] are in use
-	items [batchSize]item
+	items [32]item
 	next  *batch
 }
-
-const batchSize = 32
 
 // putBatch takes back a batch whose items are zero.
 func (b *buffers) putBatch(t *batch) {
 	t.at, t.n, t.next = 0, 0, nil
 	b.batches.Put(t)
+}
+
+// A catch is what a reader has taken from its stream and not handed on yet: it
+// has room for nearly all small fragments that a buffer has.
+type catch struct {
+	n     int
+	items [128]item
+}
+
+func (b *buffers) catch() *catch {
+	if k, ok := b.catches.Get().(*catch); ok {
+		return k
+	}
+	return new(catch)
 }

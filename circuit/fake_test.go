@@ -140,15 +140,15 @@ func (s *fakeStream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *fakeStream) TryWrite(p []byte) error {
+func (s *fakeStream) TryWrite(p []byte) (ok bool, err error) {
 	s.mu.Lock()
 	stuck := s.stuck
 	s.mu.Unlock()
 	if stuck {
-		return transport.ErrWouldBlock
+		return false, nil
 	}
-	_, err := s.Write(p)
-	return err
+	_, err = s.Write(p)
+	return err == nil, err
 }
 
 func (s *fakeStream) SetWriteDeadline(t time.Time) error {

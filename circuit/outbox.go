@@ -98,7 +98,7 @@ func (o *outbox) add(w *wireFragment, payload []byte) error {
 	start := len(c.buf)
 	// The body is marshalled behind the longest header it can have and then
 	// moved up to the header it has.
-	body, err := w.MarshalMsg(c.buf[:start+transport.MaxFrameHeader])
+	body, err := w.append(c.buf[:start+transport.MaxFrameHeader])
 	if err != nil {
 		return err
 	}

@@ -141,11 +141,8 @@ const admitHead = 32
 func (fr *frameReader) ahead(n int) bool {
 	b := fr.buf[fr.r0:fr.r1]
 	for range n {
-		size, err := transport.FrameSize(b, fr.limit)
-		if err != nil || size == 0 || size > len(b) {
-			return false
-		}
-		if typ, _ := transport.FrameStart(b); typ != frameData {
+		typ, _, size, err := transport.ParseFrame(b, fr.limit)
+		if err != nil || size == 0 || typ != frameData {
 			return false
 		}
 		b = b[size:]

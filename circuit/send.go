@@ -220,17 +220,16 @@ func (a *attachment) run(job write) {
 // to begin than to run.
 func (a *attachment) tryRun(job write) {
 	for !job.none() {
-		var err error
+		ok, err := false, error(nil)
 		switch {
 		case job.eof:
 			err = a.stream.Close()
-		case len(job.buf) > directMost:
-			err = transport.ErrWouldBlock
-		default:
+			ok = true
+		case len(job.buf) <= directMost:
 			a.prioritize(job)
-			err = a.stream.TryWrite(job.buf)
+			ok, err = a.stream.TryWrite(job.buf)
 		}
-		if err == transport.ErrWouldBlock {
+		if !ok && err == nil {
 			go a.run(job) // joined by the link: flushers counts it
 			return
 		}
@@ -289,7 +288,7 @@ func (a *attachment) prioritize(job write) {
 		return
 	}
 	a.bulk = job.bulk
-	p := transport.Normal
+	p := transport.Priority(0)
 	if job.bulk {
 		p = transport.Bulk
 	}

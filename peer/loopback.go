@@ -143,7 +143,7 @@ func (s *loopStream) Read(p []byte) (int, error) {
 
 func (s *loopStream) Write(p []byte) (int, error) { return s.out.write(p) }
 
-func (s *loopStream) TryWrite(p []byte) error { return s.out.tryWrite(p) }
+func (s *loopStream) TryWrite(p []byte) (ok bool, err error) { return s.out.tryWrite(p) }
 
 func (s *loopStream) Close() error {
 	err := s.out.close()

@@ -92,20 +92,20 @@ func (p *loopPipe) read(b []byte) (int, error) {
 	}
 }
 
-func (p *loopPipe) tryWrite(b []byte) error {
+func (p *loopPipe) tryWrite(b []byte) (ok bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.writer.err != nil:
-		return p.writer.err
+		return false, p.writer.err
 	case p.eof:
-		return transport.ErrClosed
+		return false, transport.ErrClosed
 	case len(b) > loopbackBuffer-len(p.buf):
-		return transport.ErrWouldBlock
+		return false, nil
 	}
 	p.buf = append(p.buf, b...)
 	p.changed.Broadcast()
-	return nil
+	return true, nil
 }
 
 func (p *loopPipe) write(b []byte) (n int, err error) {

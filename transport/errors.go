@@ -62,9 +62,6 @@ var (
 	// ErrClosed: this side has closed the endpoint, the Conn or the Stream.
 	ErrClosed = errors.New("transport: closed")
 
-	// ErrWouldBlock: a Stream cannot take it all just now.
-	ErrWouldBlock = errors.New("transport: would block")
-
 	// ErrUnreachable: nobody answered at the address in time.
 	ErrUnreachable = errors.New("transport: no answer")
 

@@ -116,31 +116,33 @@ type Stream interface {
 	// never used twice on it.
 	ID() uint64
 
-	// TryWrite is Write for those who must not wait: the stream keeps a copy of
-	// all of p, or does nothing and returns [ErrWouldBlock]. It is meant for
-	// what is short; how much the stream keeps, the caller bounds.
-	TryWrite(p []byte) error
-
 	// Reset gives up both directions at once: pending calls return, unsent
 	// bytes are dropped, the other side's calls fail with a [RemoteError]
 	// that carries code.
 	Reset(code Code)
 
-	Deadlines
+	Waits
 
 	// Context ends when nothing can be written any more: after Close, after a
 	// Reset by either side, and with the Conn.
 	Context() context.Context
 
 	// Prioritize sets how this side's bytes on the stream are scheduled
-	// against those of the Conn's other streams. The default is Normal.
+	// against those of the Conn's other streams. The default is 0,
+	// which is between the two that have names.
 	Prioritize(p Priority)
 }
 
-// Deadlines work as those of [net.Conn].
-type Deadlines interface {
+// Waits says how long the calls of a [Stream] wait. Deadlines work as those of
+// [net.Conn].
+type Waits interface {
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error
+
+	// TryWrite is a Write that does not wait: the stream keeps a copy of all of
+	// p, or does nothing and reports false. It is meant for what is short; how
+	// much the stream keeps, the caller bounds.
+	TryWrite(p []byte) (ok bool, err error)
 }
 
 // A Priority orders the streams of one Conn when more bytes wait than the
@@ -149,7 +151,6 @@ type Priority int8
 
 // The priorities, most urgent first.
 const (
-	Urgent Priority = iota // control frames: acknowledgements, pings
-	Normal
-	Bulk // much is to come: nothing is later for it
+	Urgent Priority = -1 // control frames: acknowledgements, pings
+	Bulk   Priority = 1  // there is more to come than the path takes at once
 )

@@ -31,12 +31,12 @@ func (s *stream) Write(p []byte) (int, error) {
 	return n, s.c.streamError(err)
 }
 
-func (s *stream) TryWrite(p []byte) error {
-	err := s.qs.TryWriteAll(p)
+func (s *stream) TryWrite(p []byte) (ok bool, err error) {
+	err = s.qs.TryWriteAll(p)
 	if errors.Is(err, quicgo.ErrWouldBlock) {
-		return transport.ErrWouldBlock
+		return false, nil
 	}
-	return s.c.streamError(err)
+	return err == nil, s.c.streamError(err)
 }
 
 func (s *stream) Close() error {

@@ -1,0 +1,70 @@
+package circuit
+
+// fragment makes what the user gets: the sender's part as it came, the rest
+// from what this side knows.
+func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err error) {
+	if err := a.c.link.cfg.sizes().check(w, len(payload)); err != nil {
+		return nil, faultf("%v", err)
+	}
+	// What the reader has the frame in becomes the fragment's, if it has that to
+	// itself.
+	if m := a.fr.hand(); m != nil {
+		a.stamp(&m.frag, w)
+		m.frag.Payload, m.frag.memory = payload[:len(payload):len(payload)], m
+		return &m.frag, nil
+	}
+	if len(payload) > leastMemory {
+		m := a.fr.pool.allot(len(payload))
+		a.stamp(&m.frag, w)
+		m.frag.Payload, m.frag.memory = m.bytes[:len(payload):len(payload)], m
+		copy(m.frag.Payload, payload)
+		return &m.frag, nil
+	}
+	f = a.small()
+	a.stamp(f, w)
+	if f.block != nil {
+		f.Payload = f.block.keep(payload)
+	}
+	if f.Payload == nil {
+		f.Payload = append([]byte(nil), payload...)
+	}
+	return f, nil
+}
+
+// small returns a fragment whose payload is short: one of several in a block,
+// if several are at hand.
+func (a *attachment) small() *Fragment {
+	if a.block == nil && a.fr.ahead(blockLeast-1) {
+		a.block = a.fr.pool.block()
+	}
+	if a.block == nil {
+		return &Fragment{}
+	}
+	if f := a.block.fragment(); f != nil {
+		return f
+	}
+	a.block.full()
+	a.block = nil
+	return a.small()
+}
+
+// stamp fills in all but the payload.
+func (a *attachment) stamp(f *Fragment, w *wireFragment) {
+	c := a.c
+	f.FromPeerID = c.remoteText
+	f.ToPeerID = c.localText
+	f.CircuitID = c.text
+	f.Serial = int64(w.Serial)
+	f.ServiceName = c.remote.service
+	f.FragOp = int(w.Op)
+	f.FragSubject = w.Subject
+	f.FragPart = w.Part
+	f.Args = w.Args
+	f.Err = w.Err
+	switch {
+	case f.Err != "":
+		f.Typ = CallError
+	case c.accepted && c.first && f.Serial == 1:
+		f.Typ = CallFirst
+	}
+}
