@@ -191,8 +191,8 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, lent *attachment, caus
 }
 
 // takeNext takes a fragment where that is all that changes: others are left,
-// nobody else takes any, and it is not time yet to give credit for them. What
-// settle decides does not depend on it then, so this is the one change of the
+// nobody else takes any, and no credit is to be given for them, or it is due
+// already. What settle decides does not depend on it then, so this is the one change of the
 // state that does without: most fragments of a busy circuit go this way.
 func (c *Circuit) takeNext() *Fragment {
 	c.mu.Lock()
@@ -203,7 +203,10 @@ func (c *Circuit) takeNext() *Fragment {
 	}
 	it := &s.in.reads.first.items[s.in.reads.first.at]
 	took := s.took + uint64(it.cost)
-	if s.want.Upto > 0 || s.inBooked > s.window || int64(took+uint64(s.inBooked)-s.granted) >= int64(s.quarter()) {
+	room := took + uint64(s.inBooked)
+	wants := s.want.Upto > 0 && (s.want.Next > room || s.want.Upto > s.want.Next)
+	credit := s.asked < ackAtOnce && int64(room-s.granted) >= int64(s.quarter())
+	if wants || credit || s.inBooked > s.window {
 		return nil
 	}
 	s.took = took
