@@ -290,7 +290,7 @@ func (a *attachment) readLoop() {
 		if fault := a.handOn(); fault != nil {
 			err = fault
 		}
-		a.block = nil
+		a.endBlock()
 		a.fr.release()
 		a.readEnded(err)
 		return

@@ -93,6 +93,7 @@ func (a *attachment) interrupted(err error) bool {
 // retire is called by the reader when it was interrupted, and reports whether it
 // is to end: somebody else reads then.
 func (a *attachment) retire() (over bool) {
+	a.endBlock()
 	again, here := false, false
 	a.c.update(func(s *state) {
 		asked := a.sleep == dozeAsked

@@ -204,7 +204,7 @@ func (c *Circuit) takeNext() *Fragment {
 	it := &s.in.reads.first.items[s.in.reads.first.at]
 	took := s.took + uint64(it.cost)
 	room := took + uint64(s.inBooked)
-	wants := s.want.Upto > 0 && (s.want.Next > room || s.want.Upto > s.want.Next)
+	wants := s.want.Upto > 0 && (s.want.Next > room || s.want.Upto > s.want.Next && s.inBooked < s.window)
 	credit := s.asked < ackAtOnce && int64(room-s.granted) >= int64(s.quarter())
 	if wants || credit || s.inBooked > s.window {
 		return nil

@@ -31,8 +31,8 @@ func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err
 	return f, nil
 }
 
-// small returns a fragment whose payload is short: one of several in a block,
-// if several are at hand.
+// small returns a fragment whose payload is short: in a block, if many have been
+// at hand at once. What of a block is not used yet is for those that come later.
 func (a *attachment) small() *Fragment {
 	if a.block == nil && a.fr.ahead(blockLeast-1) {
 		a.block = a.fr.pool.block()
@@ -43,9 +43,17 @@ func (a *attachment) small() *Fragment {
 	if f := a.block.fragment(); f != nil {
 		return f
 	}
-	a.block.full()
-	a.block = nil
+	a.endBlock()
 	return a.small()
+}
+
+// endBlock gives up the block that is being filled: when it is full, and when
+// the circuit goes idle.
+func (a *attachment) endBlock() {
+	if a.block != nil {
+		a.block.full()
+		a.block = nil
+	}
 }
 
 // stamp fills in all but the payload.

@@ -85,7 +85,7 @@ func (a *attachment) onData(body []byte) error {
 	it := item{f: f, cost: frameCost(frameSize(len(body)), len(w.Args))}
 	more := a.fr.ahead(1)
 	if a.got == nil {
-		if !more && a.block == nil { // a lone one, as most are on a quiet circuit
+		if !more { // a lone one, as most are on a quiet circuit
 			a.c.update(func(s *state) { err = a.receive(s, it) })
 			return err
 		}
@@ -99,13 +99,8 @@ func (a *attachment) onData(body []byte) error {
 	return err
 }
 
-// handOn takes what the reader has at hand into the circuit, and gives back
-// what that was in.
+// handOn takes what the reader has at hand into the circuit.
 func (a *attachment) handOn() (err error) {
-	if k := a.block; k != nil && !a.fr.ahead(1) {
-		a.block = nil
-		defer k.full() // its fragments may be out of use by then
-	}
 	got := a.got
 	if got == nil {
 		return nil
