@@ -43,36 +43,37 @@ type attachment struct {
 	fr     frameReader // owned by readLoop
 	got    *catch      // likewise; nil: nothing is at hand
 	block  *block      // likewise; nil: what comes is alone
-	bulk   bool        // the stream's priority; owned by who writes
 	plant  plant       // empty in what ships
 
-	// What follows is part of the circuit's state: Circuit.mu guards it.
-	over      bool           // it does not carry the circuit any more
-	clean     bool           // it has ended in both directions
-	ready     bool           // the other side has said where it stands
-	listed    bool           // among those that the control loop looks at; control.mu guards it, and not Circuit.mu
+	// What follows is part of the circuit's state: Circuit.mu guards it, where
+	// nothing else is said.
 	code      transport.Code // to reset the stream with, unless clean
 	handshake []byte         // frame that goes before all others
 	early     int            // bytes of data written before ready
 	ahead     int64          // counted in Link.early: a new circuit may send data before ready
 	turn      chan struct{}  // has a token of ours until the other side has answered; nil: it has none
 	credit    uint64         // the highest of acknowledgements before ready
+	wroteAt   time.Duration  // when the last write was that is known of, since the carrier's start
+	news      uint64         // what has come and gone when the control loop looked last
+	over      bool           // it does not carry the circuit any more
+	clean     bool           // it has ended in both directions
+	ready     bool           // the other side has said where it stands
+	listed    bool           // among those that the control loop looks at; control.mu guards it
+	bulk      bool           // the stream's priority; owned by who writes
 	reading   bool           // readLoop runs, or has run
 	flushing  bool           // run runs, or tryRun
 	heard     bool           // a fragment has come since the last write
-	wroteAt   time.Time      // when that was, of those it is known of
 	finSent   bool
 	eofAsked  bool // our direction of the stream is to end
 	eofSent   bool // it has ended
 	finCame   bool
 	readDone  bool // the other direction has been read to its end
 	sleep     sleep
-	news      uint64 // what has come and gone when the control loop looked last
 }
 
 func newAttachment(c *Circuit, car *carrier, s transport.Stream) *attachment {
 	a := &attachment{c: c, car: car, stream: s}
-	a.fr = frameReader{r: s, pool: &c.link.hub.bufs, limit: c.link.cfg.limits.Payload + maxDataOverhead, admit: a.admit}
+	a.fr = frameReader{r: s, pool: &c.link.hub.bufs, limit: int32(c.link.cfg.limits.Payload + maxDataOverhead), admit: a.admit}
 	return a
 }
 

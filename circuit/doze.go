@@ -16,8 +16,8 @@ import (
 // fragment at the earliest: what is busy pays for it with one look in that time.
 
 // dozeEvery is how often the control loop looks which circuits are idle: seldom
-// enough that one with a fragment every second keeps its reader.
-const dozeEvery = time.Second
+// enough that one with three fragments a second keeps its reader.
+const dozeEvery = 400 * time.Millisecond
 
 // A sleep says who reads the stream of an attachment.
 type sleep uint8

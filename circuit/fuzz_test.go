@@ -74,7 +74,7 @@ func allocated() uint64 {
 // readAsALink reads frames until the first fault, as a link does, and checks
 // each tuple.
 func readAsALink(t *testing.T, data []byte, limit int, seed uint64) error {
-	fr := frameReader{r: newChunkReader(data, seed), pool: &buffers{}, limit: limit}
+	fr := frameReader{r: newChunkReader(data, seed), pool: &buffers{}, limit: int32(limit)}
 	defer fr.release()
 	for {
 		typ, body, err := fr.next()
@@ -185,7 +185,7 @@ func FuzzFragment(f *testing.F) {
 		}
 		const copies = 3
 		data := outboxBytes(t, copies, &wireFragment{Op: op, Subject: subject, Part: part, Args: args, Err: errText}, payload)
-		fr := frameReader{r: newChunkReader(data, seed), pool: &buffers{}, limit: len(payload) + maxDataOverhead}
+		fr := frameReader{r: newChunkReader(data, seed), pool: &buffers{}, limit: int32(len(payload) + maxDataOverhead)}
 		for serial := uint64(1); serial <= copies; serial++ {
 			typ, body, err := fr.next()
 			if err != nil || typ != frameData {

@@ -11,14 +11,14 @@ import (
 type frameReader struct {
 	r     io.Reader
 	pool  *buffers
-	limit int // of type and body
+	limit int32 // of type and body
+	skip  int32 // bytes still to be skipped
 
 	// admit is asked about a frame that does not fit a pooled buffer, before
 	// there is another one for it: head is its beginning, size what it has in
 	// all. The reader may skip it. Nil: all are let through.
 	admit    func(head []byte, size int) (skip bool, err error)
 	admitted bool // it has been asked about the frame at r0
-	skip     int  // bytes still to be skipped
 
 	idle [16]byte // what it waits with
 	buf  []byte   // nil while idle
@@ -32,7 +32,7 @@ func (fr *frameReader) next() (typ transport.FrameType, body []byte, err error) 
 	for {
 		fr.skipBuffered()
 		if fr.r0 < fr.r1 {
-			typ, body, n, err := transport.ParseFrame(fr.buf[fr.r0:fr.r1], fr.limit)
+			typ, body, n, err := transport.ParseFrame(fr.buf[fr.r0:fr.r1], int(fr.limit))
 			if err != nil || n > 0 {
 				fr.r0 += n
 				fr.admitted = false
@@ -73,9 +73,9 @@ func (fr *frameReader) fill() error {
 
 // skipBuffered drops what is here of a frame that is skipped.
 func (fr *frameReader) skipBuffered() {
-	n := min(fr.skip, fr.r1-fr.r0)
+	n := min(int(fr.skip), fr.r1-fr.r0)
 	fr.r0 += n
-	fr.skip -= n
+	fr.skip -= int32(n)
 }
 
 // read reads the rest of a frame into b, the end of buf.
@@ -96,7 +96,7 @@ func (fr *frameReader) read(b []byte) error {
 // admitted, which is to say that memory is booked for it. Without anybody to
 // ask it grows as its bytes arrive: a length alone makes nobody allocate.
 func (fr *frameReader) makeRoom() error {
-	size, err := transport.FrameSize(fr.buf[fr.r0:fr.r1], fr.limit)
+	size, err := transport.FrameSize(fr.buf[fr.r0:fr.r1], int(fr.limit))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (fr *frameReader) makeRoom() error {
 	case fr.admit != nil && !fr.admitted:
 		skip, err := fr.admit(fr.buf[fr.r0:fr.r1], size)
 		if fr.admitted = true; skip {
-			fr.skip, fr.admitted = size, false
+			fr.skip, fr.admitted = int32(size), false
 			return nil
 		}
 		if err != nil {
@@ -141,7 +141,7 @@ const admitHead = 32
 func (fr *frameReader) ahead(n int) bool {
 	b := fr.buf[fr.r0:fr.r1]
 	for range n {
-		typ, _, size, err := transport.ParseFrame(b, fr.limit)
+		typ, _, size, err := transport.ParseFrame(b, int(fr.limit))
 		if err != nil || size == 0 || typ != frameData {
 			return false
 		}

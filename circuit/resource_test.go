@@ -66,9 +66,9 @@ func TestIdleCircuitsAreSmall(t *testing.T) {
 	t.Logf("%.0f bytes per circuit and end: heap %.0f, stacks %.0f; %.2f goroutines", per,
 		float64(after.heap-before.heap)/(2*n), float64(after.stack-before.stack)/(2*n),
 		float64(after.goroutines-before.goroutines)/(2*n))
-	most := 8700.0
+	most := 9100.0 // what a stack is after its growth depends on when collections were
 	if raceDetector {
-		most = 9 << 10 // frames are larger
+		most = 10 << 10 // frames are larger
 	}
 	if per > most {
 		t.Errorf("an idle circuit costs %.0f bytes per end, want at most %.0f", per, most)

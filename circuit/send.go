@@ -310,8 +310,8 @@ func (a *attachment) direct(s *state) bool {
 		return true
 	}
 	last := a.wroteAt
-	a.wroteAt = time.Now()
-	return a.wroteAt.Sub(last) > burst
+	a.wroteAt = time.Since(a.car.control.start)
+	return a.wroteAt-last > burst
 }
 
 // nextWrite picks what to write: the handshake, then the close, which may
