@@ -10,11 +10,15 @@ import (
 // addrPort returns an address as one of package netip, IPv4 in its own form,
 // or zero if it is no IP address.
 func addrPort(a net.Addr) netip.AddrPort {
-	if a == nil {
-		return netip.AddrPort{}
+	var ap netip.AddrPort
+	switch a := a.(type) {
+	case nil:
+	case *net.UDPAddr: // as nearly all are, and each opening asks
+		ap = a.AddrPort()
+	default:
+		ap, _ = netip.ParseAddrPort(a.String()) // zero if it is none
 	}
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
+	if !ap.IsValid() {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ckt.local/circuit"
@@ -20,10 +21,12 @@ import (
 type LocalPeer struct {
 	node      *Node
 	seed, id  circuit.ID // the ID is the seed's, at the node
+	text      string     // of id
 	service   string
 	startedBy identity.NodeID // zero: this node itself
 	account   identity.NodeID // under which it is in the ledger until the service has returned; zero: it is not
 	started   time.Time
+	lastURL   atomic.Pointer[parsedURL]
 
 	life        context.Context // what the peer was started with
 	ctx         context.Context // the service's ctx0; it ends after the circuits have, see end
@@ -141,7 +144,7 @@ func closeReason(cause error) error {
 }
 
 // PeerID returns the peer's ID as text.
-func (p *LocalPeer) PeerID() string { return p.id.String() }
+func (p *LocalPeer) PeerID() string { return p.text }
 
 // ServiceName returns the name of the service that the peer runs.
 func (p *LocalPeer) ServiceName() string { return p.service }
@@ -223,7 +226,7 @@ func (p *LocalPeer) OpenCircuitCount() int {
 // it cannot be reached, and the other errors of [Node.Connect]; the cause of
 // this peer's Context if that has ended.
 func (p *LocalPeer) NewCircuitToPeerURL(peerURL string, first *circuit.Fragment, errWriteDur time.Duration) (*circuit.Circuit, context.Context, error) {
-	u, err := p.node.parseURL(peerURL)
+	u, err := p.parseURL(peerURL)
 	switch {
 	case err != nil:
 		return nil, nil, err

@@ -100,6 +100,7 @@ func (r *roster) launch(s starter, f PeerServiceFunc) (*LocalPeer, error) {
 		done:        make(chan struct{}),
 		circuits:    make(map[*circuit.Circuit]*link),
 	}
+	p.text = p.id.String()
 	p.life = s.ctx
 	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(s.ctx))
 	r.peers[p.id] = p

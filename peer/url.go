@@ -151,6 +151,26 @@ func (n *Node) parseURL(s string) (URL, error) {
 	return ParseURL(s)
 }
 
+// A parsedURL is a text and what it says.
+type parsedURL struct {
+	text string
+	url  URL
+}
+
+// parseURL is [Node.parseURL], which costs as much as much else of an opening:
+// most peers open many circuits to one other.
+func (p *LocalPeer) parseURL(s string) (URL, error) {
+	if last := p.lastURL.Load(); last != nil && last.text == s {
+		return last.url, nil
+	}
+	u, err := p.node.parseURL(s)
+	if err == nil {
+		u.Service = strings.Clone(u.Service) // what is kept is no part of a text that may be large
+		p.lastURL.Store(&parsedURL{strings.Clone(s), u})
+	}
+	return u, err
+}
+
 // parseTarget is the function of that name within this node's limit.
 func (n *Node) parseTarget(s string) (target, error) {
 	if most := n.ledger.Limits().Peer.URL; len(s) > most {

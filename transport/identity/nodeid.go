@@ -81,7 +81,13 @@ func (id *NodeID) UnmarshalText(text []byte) error {
 }
 
 // EncodeID returns b in z-base-32: lower case, no padding.
-func EncodeID(b []byte) string { return zBase32.EncodeToString(b) }
+func EncodeID(b []byte) string {
+	var text [idRoom]byte
+	return string(zBase32.AppendEncode(text[:0], b))
+}
+
+// idRoom is enough for the text of any ID, so that one on the stack will do.
+const idRoom = 64
 
 // DecodeID fills b with the bytes that s stands for. It takes only what
 // [EncodeID] writes for that many bytes: other lengths, other alphabets,
@@ -97,7 +103,8 @@ func DecodeID(s string, b []byte) error {
 	}
 	// encoding/base32 skips line ends and drops the bits that are left over;
 	// two texts for one ID would make IDs useless as map keys and in URLs.
-	if len(got) != len(b) || EncodeID(got) != s {
+	var text [idRoom]byte
+	if len(got) != len(b) || string(zBase32.AppendEncode(text[:0], got)) != s {
 		return &IDError{Text: clip(s), Reason: "not the canonical text"}
 	}
 	copy(b, got)
