@@ -11,12 +11,13 @@ import (
 	"ckt.local/transport/limit"
 )
 
-// serveOpen answers an open frame. The error is about the frame; a refusal is
+// serveOpen answers an open frame, and returns what the caller is to read if
+// the stream carries a circuit then. The error is about the frame; a refusal is
 // an answer, not an error.
-func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) error {
+func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) (*attachment, error) {
 	var open wireOpen
 	if err := parse(body, &open); err != nil {
-		return err
+		return nil, err
 	}
 	l := car.link
 	wait := l.cfg.OpenTimeout
@@ -26,27 +27,31 @@ func (car *carrier) serveOpen(s transport.Stream, body []byte, place *serving) e
 	// An opener that gives up frees its place here at once.
 	ctx := &openingContext{carrier: car.ctx, stream: s.Context(), deadline: time.Now().Add(wait)}
 	defer ctx.end()
+	var a *attachment
 	c, err := l.known(ctx, &open)
 	switch {
 	case err != nil:
 	case c != nil:
-		err = c.resume(newAttachment(c, car, s), &open)
+		a = newAttachment(c, car, s)
+		err = c.resume(a, &open)
 	case open.Resume:
 		err = &Refusal{Code: refusedGone}
 	default:
-		err = car.accept(ctx, s, &open, place)
+		a, err = car.accept(ctx, s, &open, place)
+	}
+	if err == nil {
+		return a, nil
 	}
 	if _, broken := errors.AsType[*protocolError](err); broken {
-		return err
+		return nil, err
 	}
 	switch {
-	case err == nil:
 	case car.ctx.Err() != nil, s.Context().Err() != nil:
 		s.Reset(transport.CodeClosed) // no answer: the opener asks again on the next carrier, or has given up
 	default:
 		car.refuse(s, err)
 	}
-	return nil
+	return nil, nil
 }
 
 // known returns the circuit that an open frame is about, if there is one. One
@@ -56,16 +61,21 @@ func (l *Link) known(ctx context.Context, open *wireOpen) (*Circuit, error) {
 	id := ID(open.CircuitID)
 	for {
 		l.mu.Lock()
-		c, pending := l.circuits[id], l.pending[id]
-		if c == nil && pending == nil && !open.Resume {
-			l.pending[id] = make(chan struct{})
+		c := l.circuits[id]
+		answered, pending := l.pending[id]
+		switch {
+		case pending && answered == nil:
+			answered = make(chan struct{})
+			l.pending[id] = answered
+		case !pending && c == nil && !open.Resume:
+			l.pending[id] = nil
 		}
 		l.mu.Unlock()
-		if pending == nil {
+		if !pending {
 			return c, nil
 		}
 		select {
-		case <-pending:
+		case <-answered:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -75,7 +85,9 @@ func (l *Link) known(ctx context.Context, open *wireOpen) (*Circuit, error) {
 func (l *Link) decided(id ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.pending[id])
+	if answered := l.pending[id]; answered != nil {
+		close(answered)
+	}
 	delete(l.pending, id)
 }
 
@@ -121,9 +133,15 @@ func (c *Circuit) resume(a *attachment, open *wireOpen) error {
 }
 
 // begin makes a what carries the circuit, at the side that has accepted it.
+// Whoever serves the stream is its reader from then on: another goroutine would
+// have to grow its stack first.
 func (c *Circuit) begin(s *state, a *attachment, open *wireOpen) {
 	s.take(a)
 	a.ready, s.eager = true, true
+	if !a.reading {
+		a.reading = true
+		s.readers++
+	}
 	if longest := uint64(longestCost(c.link.cfg.limits.Payload)); s.attachments == 1 && !open.Resume && open.Credit <= longest {
 		s.want = wireWant{Next: open.Credit, Upto: open.Credit}
 		var todo after // nothing is given back to a circuit that begins
@@ -135,17 +153,17 @@ func (c *Circuit) begin(s *state, a *attachment, open *wireOpen) {
 }
 
 // accept asks the acceptor and, on its yes, hands over a new circuit.
-func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOpen, place *serving) (err error) {
+func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOpen, place *serving) (*attachment, error) {
 	l := car.link
 	defer l.decided(open.CircuitID)
 	if open.Generation == 0 || open.Received != 0 || ID(open.CircuitID).IsZero() || ID(open.FromSeed).IsZero() {
-		return &Refusal{Code: RefusedBadRequest, Reason: "this is no opening of a new circuit"}
+		return nil, &Refusal{Code: RefusedBadRequest, Reason: "this is no opening of a new circuit"}
 	}
 	if identity.ValidServiceName(open.FromService) != nil {
-		return &Refusal{Code: RefusedBadRequest, Reason: "no service can have the opener's name"}
+		return nil, &Refusal{Code: RefusedBadRequest, Reason: "no service can have the opener's name"}
 	}
 	if err := l.awaitSettings(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	req := OpenRequest{
 		Link:        l,
@@ -157,7 +175,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	}
 	acc, err := l.decide(ctx, &req, place)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c := newCircuit(l, open.CircuitID, end{acc.PeerID, open.ToService}, end{req.FromPeerID, open.FromService}, acc.Seed)
 	c.first, c.accepted = open.HasFirst, true
@@ -165,7 +183,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 	if err := l.register(c); err != nil {
 		c.giveBack(l.cfg.limits.Start, l.cfg.limits.Start)
 		l.unreserve()
-		return &Refusal{Code: RefusedShutdown}
+		return nil, &Refusal{Code: RefusedShutdown}
 	}
 	if err = c.own(acc.Owner); err == nil {
 		err = acc.Deliver(ctx, c)
@@ -174,7 +192,7 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 		l.hub.acceptor.CircuitRefused(req, err)
 		c.lose(err)
 		c.Close()
-		return err
+		return nil, err
 	}
 	a, attached, gone := newAttachment(c, car, s), false, false
 	if car.add(a) {
@@ -188,14 +206,15 @@ func (car *carrier) accept(ctx context.Context, s transport.Stream, open *wireOp
 			}
 		})
 	}
-	if !attached {
-		car.remove(a)
-		c.detachedBefore(car)
+	if attached {
+		return a, nil
 	}
+	car.remove(a)
+	c.detachedBefore(car)
 	if gone {
 		s.Reset(codeGone)
 	}
-	return nil
+	return nil, nil
 }
 
 // decide books what a new circuit takes, and asks the acceptor about it. After

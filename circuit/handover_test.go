@@ -61,7 +61,10 @@ func TestLinkEndsWhileACircuitIsHandedOver(t *testing.T) {
 		s.data <- append(transport.AppendFrameHeader(nil, frameData, len(head)), head...)
 		open := &wireOpen{CircuitID: NewID(), Generation: 1, FromSeed: fakeSeed, FromService: "any", ToService: "any", HasFirst: true}
 		served := make(chan error, 1)
-		go func() { served <- car.serveOpen(s, body(open), &serving{car: car}) }()
+		go func() {
+			_, err := car.serveOpen(s, body(open), &serving{car: car})
+			served <- err
+		}()
 		<-acc.in // the circuit is registered, and the peer has it in hand
 		for _, c := range l.snapshot() {
 			c.lose(errors.New("what Link.end does to each circuit, before it fails the carrier"))

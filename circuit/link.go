@@ -41,7 +41,7 @@ type Link struct {
 	attachedAt time.Time // when the latest one came
 	circuits   map[ID]*Circuit
 	numbers    uint64               // how many there have been
-	pending    map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered
+	pending    map[ID]chan struct{} // circuits that the acceptor is being asked about; closed when it has answered, nil if nobody waits for that
 	live       int                  // circuits that are not forgotten
 	opening    int                  // calls of Open that wait for a carrier
 	draining   bool                 // no new circuits

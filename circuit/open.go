@@ -191,8 +191,10 @@ func (l *Link) openError(ctx context.Context, err error) error {
 }
 
 // openFrame is the frame that opens the circuit, or resumes it.
-func (c *Circuit) openFrame(s *state) []byte {
-	open := wireOpen{
+func (c *Circuit) openFrame(s *state) []byte { return appendSmall(nil, frameOpen, c.opening(s)) }
+
+func (c *Circuit) opening(s *state) *wireOpen {
+	open := &wireOpen{
 		CircuitID:   c.id,
 		Generation:  s.gen,
 		Resume:      s.confirmed,
@@ -209,14 +211,18 @@ func (c *Circuit) openFrame(s *state) []byte {
 		open.Credit = uint64(s.out.cost)
 		open.WaitMillis = uint64(max(0, (c.patience - time.Since(c.opened)).Milliseconds()))
 	}
-	return appendSmall(nil, frameOpen, &open)
+	return open
 }
 
 // checkOpening sees to it that the open frame is not longer than the other
 // side takes.
 func (c *Circuit) checkOpening() error {
-	if n := len(c.openFrame(&c.s)); n > maxSmallFrame-64 { // what grows with time
-		return &transport.LimitError{What: "opening", Size: int64(n), Limit: int64(maxSmallFrame - 64)}
+	const most = maxSmallFrame - 64 // what grows with time
+	if transport.MaxFrameHeader+c.opening(&c.s).Msgsize() <= most {
+		return nil // nearly always, and no frame has to be made to see it
+	}
+	if n := len(c.openFrame(&c.s)); n > most {
+		return &transport.LimitError{What: "opening", Size: int64(n), Limit: int64(most)}
 	}
 	return nil
 }

@@ -299,7 +299,10 @@ func (a *attachment) prioritize(job write) {
 // itself, which spares the way through another goroutine: if it is little, and
 // not one of many.
 func (a *attachment) direct(s *state) bool {
-	if !s.eager || len(a.handshake) > 0 || s.owesFin() || !s.mayData() {
+	if len(a.handshake) == 0 && !s.owesFin() && !s.mayData() {
+		return true // the end of the stream, which waits for nothing
+	}
+	if !s.eager || len(a.handshake) > 0 || s.owesFin() {
 		return s.eager
 	}
 	if s.out.cost > directOut || s.out.unsentCost() > frameCost(directMost, 0) {

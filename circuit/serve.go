@@ -106,6 +106,7 @@ func connCause(conn transport.Conn, err error) error {
 // serveStream finds out what a stream of the other side is for.
 func (car *carrier) serveStream(s transport.Stream, place *serving) {
 	l := car.link
+	var a *attachment
 	s.SetReadDeadline(time.Now().Add(l.cfg.OpenTimeout))
 	typ, body, err := transport.ReadFrame(s, maxSmallFrame)
 	s.SetReadDeadline(time.Time{})
@@ -118,7 +119,7 @@ func (car *carrier) serveStream(s transport.Stream, place *serving) {
 		}
 		return
 	case err == nil && typ == frameOpen:
-		err = car.serveOpen(s, body, place)
+		a, err = car.serveOpen(s, body, place)
 	case err == nil:
 		err = faultf("a stream begins with frame type %#x", byte(typ))
 	}
@@ -131,4 +132,8 @@ func (car *carrier) serveStream(s transport.Stream, place *serving) {
 		s.Reset(transport.CodeProtocol)
 	}
 	place.end()
+	if a != nil {
+		a.rouse() // also if nothing comes: the stack has grown
+		a.readLoop()
+	}
 }

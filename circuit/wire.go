@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"github.com/tinylib/msgp/msgp"
@@ -200,8 +201,15 @@ type wireFin struct {
 	Reason string
 }
 
+// A smallFrame is the body of such a frame.
+type smallFrame interface {
+	transport.Marshaler
+	Msgsize() int
+}
+
 // appendSmall appends a frame of any type but data.
-func appendSmall(dst []byte, typ transport.FrameType, m transport.Marshaler) []byte {
+func appendSmall(dst []byte, typ transport.FrameType, m smallFrame) []byte {
+	dst = slices.Grow(dst, transport.MaxFrameHeader+m.Msgsize()) // at once, and not for the header first
 	dst, err := transport.AppendFrame(dst, typ, m)
 	if err != nil {
 		panic("circuit: own frame does not marshal: " + err.Error()) // the types above have no failing case

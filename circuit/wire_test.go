@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the golden files anew; docs/wire.
 
 // wire is what the generated code gives each frame's tuple.
 type wire interface {
-	transport.Marshaler
+	smallFrame
 	unmarshaler
 }
 
