@@ -70,9 +70,10 @@ type offer struct {
 func (c *Circuit) offer() (o offer) {
 	c.update(func(s *state) {
 		if s.in.len() == 0 || s.iterating > 0 {
-			s.pumping, s.poke, o.done = false, true, true
+			s.pumping, s.offering, s.poke, o.done = false, false, true, true
 			return
 		}
+		s.offering = true
 		if s.in.reads.n > 0 {
 			o.reads, o.read = c.reads, s.in.reads.head()
 		}
@@ -161,7 +162,7 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, lent *attachment, caus
 		c.update(func(s *state) {
 			s.waiting, waited = s.waiting-waited, 0
 			it, ok := item{}, false
-			if !s.pumping { // else the pump still holds out the head
+			if !s.offering {
 				it, ok = s.in.next()
 			}
 			switch {

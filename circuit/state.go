@@ -91,6 +91,7 @@ type state struct {
 	lost      bool  // there will be no attachment any more
 	announce  bool  // States has something to tell
 	pumping   bool  // pump runs
+	offering  bool  // and holds out the head of the inbox
 	asked     urgency
 	wantDue   bool // another one is to be told
 	eager     bool // who changes the state may write as well
