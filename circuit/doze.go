@@ -136,7 +136,7 @@ func (s *state) settleSleep(todo *after) {
 	case a.sleep == dozeOffer && s.waiting == 0:
 		a.sleep, todo.read = awake, a
 	case a.sleep == dozeLent && s.poke:
-		a.interrupt() // which waits for nothing
+		_ = a.interrupt() // which waits for nothing; a stream that has ended needs none
 	}
 }
 
@@ -153,7 +153,7 @@ func (c *Circuit) lend(ctx context.Context, a *attachment) {
 }
 
 func (a *attachment) readUntil(ctx context.Context) (_ *attachment, n int, err error) {
-	defer context.AfterFunc(ctx, func() { a.interrupt() })()
+	defer context.AfterFunc(ctx, func() { _ = a.interrupt() })()
 	n, err = a.stream.Read(a.fr.idle[:])
 	return a, n, err
 }
