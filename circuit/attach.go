@@ -43,6 +43,7 @@ type attachment struct {
 	fr     frameReader // owned by readLoop
 	got    *catch      // likewise; nil: nothing is at hand
 	block  *block      // likewise; nil: what comes is alone
+	last   uint64      // likewise: the last serial that came, or was received before
 	plant  plant       // empty in what ships
 
 	// What follows is part of the circuit's state: Circuit.mu guards it, where
@@ -139,7 +140,7 @@ func (s *state) take(a *attachment) {
 	if s.seq != a.car.seq {
 		s.faults = 0 // what went wrong on another connection says nothing about this one
 	}
-	s.seq = a.car.seq
+	s.seq, a.last = a.car.seq, s.received // nobody reads yet
 	s.asked = noAck // the list that it may be on is that of another attachment
 	s.want, s.wantTold, s.wantDue = wireWant{}, 0, false
 	s.attachments++

@@ -59,7 +59,8 @@ type Fragment struct {
 
 // Release gives the memory of a received fragment back to its node, to be used
 // for later ones. Nothing of f may be used after that, Payload least of all:
-// others are written into it. Calling it is never necessary.
+// others are written into it. It is to be called on what was received, and not
+// on a copy as well. Calling it is never necessary.
 func (f *Fragment) Release() {
 	block, memory := f.block, f.memory
 	if block == nil && memory == nil {

@@ -7,11 +7,13 @@ func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err
 		return nil, faultf("%v", err)
 	}
 	// What the reader has the frame in becomes the fragment's, if it has that to
-	// itself.
-	if m := a.fr.hand(); m != nil {
-		a.stamp(&m.frag, w)
-		m.frag.Payload, m.frag.memory = payload[:len(payload):len(payload)], m
-		return &m.frag, nil
+	// itself, and not if most of it are the texts, which have been copied.
+	if len(payload) >= len(a.fr.buf)/2 {
+		if m := a.fr.hand(); m != nil {
+			a.stamp(&m.frag, w)
+			m.frag.Payload, m.frag.memory = payload[:len(payload):len(payload)], m
+			return &m.frag, nil
+		}
 	}
 	if len(payload) > leastMemory {
 		m := a.fr.pool.allot(len(payload))
@@ -20,7 +22,11 @@ func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err
 		copy(m.frag.Payload, payload)
 		return &m.frag, nil
 	}
-	f = a.small()
+	if w.Err != "" {
+		f = &Fragment{} // Errors may be left unread for ever, and would keep a block each
+	} else {
+		f = a.small()
+	}
 	a.stamp(f, w)
 	if f.block != nil {
 		f.Payload = f.block.keep(payload)
@@ -69,6 +75,7 @@ func (a *attachment) stamp(f *Fragment, w *wireFragment) {
 	f.FragPart = w.Part
 	f.Args = w.Args
 	f.Err = w.Err
+	f.Typ = CallData
 	switch {
 	case f.Err != "":
 		f.Typ = CallError

@@ -78,6 +78,10 @@ func (a *attachment) onData(body []byte) error {
 	if err != nil {
 		return faultf("fragment: %v", err)
 	}
+	if w.Serial <= a.last && !planted(bugNoDedup) {
+		return a.again(w.Serial)
+	}
+	a.last = w.Serial
 	f, err := a.fragment(&w, payload)
 	if err != nil {
 		return err
@@ -96,6 +100,18 @@ func (a *attachment) onData(body []byte) error {
 	if !more || a.got.n == len(a.got.items) {
 		err = a.handOn()
 	}
+	return err
+}
+
+// again counts a fragment that has come before, unless it is a fault. Nothing is
+// made of it: it costs its sender no credit, so it must not take a place in a
+// block, which would stay in use with others.
+func (a *attachment) again(serial uint64) error {
+	if err := a.handOn(); err != nil {
+		return err
+	}
+	var err error
+	a.c.update(func(s *state) { _, err = a.judge(s, serial, 0) })
 	return err
 }
 
