@@ -59,7 +59,6 @@ type attachment struct {
 	over      bool           // it does not carry the circuit any more
 	clean     bool           // it has ended in both directions
 	ready     bool           // the other side has said where it stands
-	listed    bool           // among those that the control loop looks at; control.mu guards it
 	bulk      bool           // the stream's priority; owned by who writes
 	reading   bool           // readLoop runs, or has run
 	flushing  bool           // run runs, or tryRun
@@ -141,7 +140,7 @@ func (s *state) take(a *attachment) {
 		s.faults = 0 // what went wrong on another connection says nothing about this one
 	}
 	s.seq, a.last = a.car.seq, s.received // nobody reads yet
-	s.asked = noAck // the list that it may be on is that of another attachment
+	s.asked = noAck                       // the list that it may be on is that of another attachment
 	s.want, s.wantTold, s.wantDue = wireWant{}, 0, false
 	s.attachments++
 	s.announce = true
@@ -205,6 +204,7 @@ func (a *attachment) end(err error, code transport.Code) {
 // abandon gives the stream up after leave, or after it has ended.
 func (a *attachment) abandon() {
 	a.car.remove(a)
+	a.unrouse()
 	if !a.clean && a.car.ctx.Err() == nil { // else the stream ends with the connection, and nobody takes that for a fault
 		a.stream.Reset(a.code)
 	}

@@ -37,7 +37,7 @@ type control struct {
 	mu    sync.Mutex // never held across a wait
 	dirty []*attachment
 	spare []*attachment             // empty, to be dirty next
-	busy  []*attachment             // not known to be idle
+	busy  map[*attachment]struct{}  // not known to be idle
 	extra []func(buf []byte) []byte // what else is to be written, once
 
 	acks wireAcks // of controlLoop, to be used again

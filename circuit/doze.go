@@ -3,7 +3,9 @@ package circuit
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -29,30 +31,37 @@ const (
 	dozeLent               // a Fragments call
 )
 
-// rouse puts an attachment on the list of those that the control loop looks at.
+// rouse puts an attachment among those that the control loop looks at.
 func (a *attachment) rouse() {
 	k := &a.car.control
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if a.listed {
-		return
-	}
-	a.listed = true
-	if k.busy = append(k.busy, a); len(k.busy) == 1 {
+	if len(k.busy) == 0 {
+		if k.busy == nil {
+			k.busy = map[*attachment]struct{}{}
+		}
 		k.doze.Reset(dozeEvery)
 	}
+	k.busy[a] = struct{}{}
+}
+
+// unrouse takes it off again: what is over is not to be kept until the control
+// loop looks.
+func (a *attachment) unrouse() {
+	k := &a.car.control
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.busy, a)
 }
 
 // doze puts to sleep what has been idle since it was called last.
 func (car *carrier) doze() {
 	k := &car.control
 	k.mu.Lock()
-	busy := k.busy
+	busy := slices.Collect(maps.Keys(k.busy))
 	k.busy = nil
-	for _, a := range busy {
-		a.listed = false
-	}
 	k.mu.Unlock()
+	slices.SortFunc(busy, func(a, b *attachment) int { return byNumber(a.c, b.c) })
 	for _, a := range busy {
 		if a.isBusy() {
 			a.rouse()
