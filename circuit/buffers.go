@@ -15,50 +15,34 @@ const bufSize = 16 * 1024
 // none. There is not one for each link: what a link leaves in it when it ends
 // would be of no use to anybody, and be kept until the second collection.
 type buffers struct {
-	frames  sync.Pool              // of *[bufSize]byte
-	batches sync.Pool              // of *batch
-	catches sync.Pool              // of *catch
-	blocks  sync.Pool              // of *block
-	chunks  sync.Pool              // of *chunk
-	senders sync.Pool              // of *sender
-	memory  [memoryClasses]pooling // by class
+	frames  pool[[bufSize]byte]
+	batches pool[batch]
+	catches pool[catch]
+	blocks  pool[block]
+	chunks  pool[chunk]
+	senders pool[sender]
+	memory  [memoryClasses]sync.Pool // of *memory, by class
 }
 
-type pooling struct{ p sync.Pool }
+// A pool lends what is used again, and makes it if it has none.
+type pool[T any] struct{ p sync.Pool }
+
+func (p *pool[T]) get() *T {
+	if v, ok := p.p.Get().(*T); ok {
+		return v
+	}
+	return new(T)
+}
+
+func (p *pool[T]) put(v *T) { p.p.Put(v) }
 
 // get returns a buffer for frames.
-func (b *buffers) get() []byte {
-	if buf, ok := b.frames.Get().(*[bufSize]byte); ok {
-		return buf[:]
-	}
-	return make([]byte, bufSize)
-}
+func (b *buffers) get() []byte { return b.frames.get()[:] }
 
 func (b *buffers) put(buf []byte) {
 	if cap(buf) == bufSize {
-		b.frames.Put((*[bufSize]byte)(buf[:bufSize]))
+		b.frames.put((*[bufSize]byte)(buf[:bufSize]))
 	}
-}
-
-func (b *buffers) batch() *batch {
-	if t, ok := b.batches.Get().(*batch); ok {
-		return t
-	}
-	return new(batch)
-}
-
-func (b *buffers) chunk() *chunk {
-	if c, ok := b.chunks.Get().(*chunk); ok {
-		return c
-	}
-	return new(chunk)
-}
-
-func (b *buffers) sender() *sender {
-	if w, ok := b.senders.Get().(*sender); ok {
-		return w
-	}
-	return &sender{again: make(chan struct{}, 1)}
 }
 
 // memory is what one payload with its fragment, or one frame that is longer
@@ -71,13 +55,13 @@ type memory struct {
 	class int
 }
 
-// memory returns at least n bytes, with anything in them.
+// allot returns at least n bytes, with anything in them.
 func (b *buffers) allot(n int) *memory {
 	class, size := memoryClass(n)
 	if class < 0 {
 		return &memory{bytes: make([]byte, n), class: -1}
 	}
-	if m, ok := b.memory[class].p.Get().(*memory); ok {
+	if m, ok := b.memory[class].Get().(*memory); ok {
 		return m
 	}
 	return &memory{bytes: make([]byte, size), home: b, class: class}
@@ -86,7 +70,7 @@ func (b *buffers) allot(n int) *memory {
 // free gives m back. Its bytes must not be used any more.
 func (m *memory) free() {
 	if m.class >= 0 {
-		m.home.memory[m.class].p.Put(m)
+		m.home.memory[m.class].Put(m)
 	}
 }
 
@@ -140,11 +124,8 @@ type block struct {
 const blockOpen = 1 << 20
 
 func (b *buffers) block() *block {
-	k, ok := b.blocks.Get().(*block)
-	if !ok {
-		k = &block{home: b}
-	}
-	k.n, k.used = 0, 0
+	k := b.blocks.get()
+	k.home, k.n, k.used = b, 0, 0
 	k.left.Store(blockOpen)
 	return k
 }
@@ -178,7 +159,7 @@ func (k *block) full() { k.drop(blockOpen - k.n) }
 // drop counts n fragments as out of use.
 func (k *block) drop(n int) {
 	if k.left.Add(-int32(n)) == 0 {
-		k.home.blocks.Put(k)
+		k.home.blocks.put(k)
 	}
 }
 
@@ -192,7 +173,7 @@ type batch struct {
 // putBatch takes back a batch whose items are zero.
 func (b *buffers) putBatch(t *batch) {
 	t.at, t.n, t.next = 0, 0, nil
-	b.batches.Put(t)
+	b.batches.put(t)
 }
 
 // A catch is what a reader has taken from its stream and not handed on yet: it
@@ -200,11 +181,4 @@ func (b *buffers) putBatch(t *batch) {
 type catch struct {
 	n     int
 	items [128]item
-}
-
-func (b *buffers) catch() *catch {
-	if k, ok := b.catches.Get().(*catch); ok {
-		return k
-	}
-	return new(catch)
 }

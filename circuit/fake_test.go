@@ -304,3 +304,8 @@ func body(m transport.Marshaler, payload ...byte) []byte {
 	}
 	return append(b, payload...)
 }
+
+// frameBytes is a frame with that body.
+func frameBytes(typ transport.FrameType, body []byte) []byte {
+	return append(transport.AppendFrameHeader(nil, typ, len(body)), body...)
+}

@@ -58,7 +58,7 @@ func TestLinkEndsWhileACircuitIsHandedOver(t *testing.T) {
 		car := l.carrier()
 		s := &fedStream{conn.stream(), make(chan []byte, 1)}
 		head := body(&wireFragment{Serial: 1}, []byte("hello")...)
-		s.data <- append(transport.AppendFrameHeader(nil, frameData, len(head)), head...)
+		s.data <- frameBytes(frameData, head)
 		open := &wireOpen{CircuitID: NewID(), Generation: 1, FromSeed: fakeSeed, FromService: "any", ToService: "any", HasFirst: true}
 		served := make(chan error, 1)
 		go func() {

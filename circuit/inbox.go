@@ -51,10 +51,10 @@ func (q *queue) head() *Fragment { return q.first.items[q.first.at].f }
 func (q *queue) push(pool *buffers, it item) {
 	switch {
 	case q.last == nil:
-		q.first = pool.batch()
+		q.first = pool.batches.get()
 		q.last = q.first
 	case q.last.n == len(q.last.items):
-		q.last.next = pool.batch()
+		q.last.next = pool.batches.get()
 		q.last = q.last.next
 	}
 	q.last.items[q.last.n] = it

@@ -6,10 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
-
-	"ckt.local/transport"
 )
 
 // feed has the reader of a circuit's attachment take what is in data.
@@ -58,17 +54,7 @@ func TestUnreadCostsWhatIsBooked(t *testing.T) {
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(40 * 365 * 24 * time.Hour)
-				l, err := newFakeLink(Config{}, wireSettings{Window: 1 << 20, MaxPayload: 1 << 20})
-				if err != nil {
-					t.Fatal(err)
-				}
-				c, err := newFakeCircuit(l, &fakeOwner{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				c.acceptFake()
+			inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 				before := heapNow()
 				kept := 0
 				for serial := uint64(1); kept < 6<<20; {
@@ -98,9 +84,6 @@ func TestUnreadCostsWhatIsBooked(t *testing.T) {
 					t.Errorf("what costs %d of a window takes %d bytes of memory", kept, grown)
 				}
 				runtime.KeepAlive(c)
-				c.endFake(transport.ErrClosed)
-				l.Abandon(transport.ErrClosed)
-				l.Wait()
 			})
 		})
 	}
@@ -108,17 +91,7 @@ func TestUnreadCostsWhatIsBooked(t *testing.T) {
 
 // A fragment whose memory was another's shows nothing of that.
 func TestReusedFragmentIsBlank(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(40 * 365 * 24 * time.Hour)
-		l, err := newFakeLink(Config{}, wireSettings{Window: 1 << 20, MaxPayload: 1 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := newFakeCircuit(l, &fakeOwner{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.acceptFake()
+	inFake(t, Config{}, func(t *testing.T, c *fakeCircuit) {
 		old := Fragment{
 			Typ: CallError, FragOp: 1, FragSubject: "s", FragPart: 2, Args: map[string]string{"k": "v"},
 			Payload: []byte("old"), Err: "e", Serial: 3, ServiceName: "old", FromPeerID: "old", ToPeerID: "old", CircuitID: "old",
@@ -132,9 +105,6 @@ func TestReusedFragmentIsBlank(t *testing.T) {
 			used.Serial != 7 || used.ServiceName != fresh.ServiceName || used.FromPeerID != fresh.FromPeerID || used.CircuitID != fresh.CircuitID {
 			t.Errorf("%+v, want %+v", used, fresh)
 		}
-		c.endFake(transport.ErrClosed)
-		l.Abandon(transport.ErrClosed)
-		l.Wait()
 	})
 }
 
@@ -144,8 +114,4 @@ func heapNow() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
-}
-
-func frameBytes(typ transport.FrameType, body []byte) []byte {
-	return append(transport.AppendFrameHeader(nil, typ, len(body)), body...)
 }

@@ -130,7 +130,7 @@ func (o *outbox) tail(n int) *chunk {
 			return c
 		}
 	}
-	c := o.pool.chunk()
+	c := o.pool.chunks.get()
 	if n <= bufSize {
 		c.buf = o.pool.get()[:0]
 	} else {
@@ -295,5 +295,5 @@ func (o *outbox) free(c *chunk) {
 func (o *outbox) recycle(c *chunk) {
 	o.free(c)
 	*c = chunk{}
-	o.pool.chunks.Put(c)
+	o.pool.chunks.put(c)
 }

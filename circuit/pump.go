@@ -193,8 +193,8 @@ func (c *Circuit) take(ctx context.Context) (f *Fragment, lent *attachment, caus
 
 // takeNext takes a fragment where that is all that changes: others are left,
 // nobody else takes any, and no credit is to be given for them, or it is due
-// already. What settle decides does not depend on it then, so this is the one change of the
-// state that does without: most fragments of a busy circuit go this way.
+// already. What settle decides does not depend on it then, so it is not asked:
+// most fragments of a busy circuit go this way.
 func (c *Circuit) takeNext() *Fragment {
 	c.mu.Lock()
 	defer c.mu.Unlock()

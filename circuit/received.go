@@ -8,18 +8,17 @@ func (a *attachment) fragment(w *wireFragment, payload []byte) (f *Fragment, err
 	}
 	// What the reader has the frame in becomes the fragment's, if it has that to
 	// itself, and not if most of it are the texts, which have been copied.
+	var m *memory
 	if len(payload) >= len(a.fr.buf)/2 {
-		if m := a.fr.hand(); m != nil {
-			a.stamp(&m.frag, w)
-			m.frag.Payload, m.frag.memory = payload[:len(payload):len(payload)], m
-			return &m.frag, nil
-		}
+		m = a.fr.hand()
 	}
-	if len(payload) > leastMemory {
-		m := a.fr.pool.allot(len(payload))
+	if m == nil && len(payload) > leastMemory {
+		m = a.fr.pool.allot(len(payload))
+		payload = m.bytes[:copy(m.bytes, payload)]
+	}
+	if m != nil {
 		a.stamp(&m.frag, w)
-		m.frag.Payload, m.frag.memory = m.bytes[:len(payload):len(payload)], m
-		copy(m.frag.Payload, payload)
+		m.frag.Payload, m.frag.memory = payload[:len(payload):len(payload)], m
 		return &m.frag, nil
 	}
 	if w.Err != "" {

@@ -93,7 +93,7 @@ func (a *attachment) onData(body []byte) error {
 			a.c.update(func(s *state) { err = a.receive(s, it) })
 			return err
 		}
-		a.got = a.fr.pool.catch()
+		a.got = a.fr.pool.catches.get()
 	}
 	a.got.items[a.got.n] = it
 	a.got.n++
@@ -130,7 +130,7 @@ func (a *attachment) handOn() (err error) {
 	})
 	clear(got.items[:got.n])
 	got.n, a.got = 0, nil
-	a.fr.pool.catches.Put(got)
+	a.fr.pool.catches.put(got)
 	return err
 }
 

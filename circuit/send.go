@@ -23,7 +23,10 @@ func (c *Circuit) Send(ctx context.Context, f *Fragment) error {
 	if err != ErrBacklog {
 		return err
 	}
-	w := c.link.hub.bufs.sender()
+	w := c.link.hub.bufs.senders.get()
+	if w.again == nil {
+		w.again = make(chan struct{}, 1)
+	}
 	defer c.leaveSenders(w)
 	for {
 		if err := c.trySend(f, w); err != ErrBacklog {
@@ -105,7 +108,7 @@ func (c *Circuit) leaveSenders(w *sender) {
 	case <-w.again:
 	default:
 	}
-	c.link.hub.bufs.senders.Put(w)
+	c.link.hub.bufs.senders.put(w)
 }
 
 // sendNext queues a fragment where that is all that changes: there is room,

@@ -80,7 +80,7 @@ func golden() []goldenFrame {
 
 func (g goldenFrame) bytes() []byte {
 	b := body(g.tuple, g.payload...)
-	return append(transport.AppendFrameHeader(nil, g.typ, len(b)), b...)
+	return frameBytes(g.typ, b)
 }
 
 // readGolden returns the bytes of a golden file and the size that it states.
