@@ -95,13 +95,14 @@ func TestWindowGrowsAndShrinks(t *testing.T) {
 		p.unused(t, 20*time.Second)
 
 		// It is none the worse for that: one round trip for what it has for
-		// certain, and one for the rest.
+		// certain, one for what was queued when it asked for more, and one for
+		// what came after that, if the asking was quicker than this loop.
 		for range 100 {
 			if err := a.SendOneWay(frag(0, "x")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if f := flush(t.Context(), a); f.err != nil || f.took > 250*time.Millisecond {
+		if f := flush(t.Context(), a); f.err != nil || f.took > 350*time.Millisecond {
 			t.Errorf("%+v", f)
 		}
 	})

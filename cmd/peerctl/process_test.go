@@ -38,10 +38,11 @@ func serveFor(t *testing.T, env []string, program string, args ...string) *serve
 	return s
 }
 
-// command is a peerctl that is killed if it outlives the test's patience.
+// command is a peerctl that is killed if it outlives the patience that a test
+// has for it by twice, so that a test which takes the network away has its own.
 func command(t *testing.T, env []string, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env

@@ -143,6 +143,10 @@ type pace struct {
 	next time.Time // when the next byte may go
 }
 
+// catchUp is how much a pace makes up for of the time that it has slept too
+// long: a busy machine must not make a slower path with the same queue.
+const catchUp = 50 * time.Millisecond
+
 // wait returns when n more bytes may go. What it waits for is put together to
 // a few milliseconds.
 func (p *pace) wait(n int) {
@@ -150,8 +154,8 @@ func (p *pace) wait(n int) {
 		return
 	}
 	now := time.Now()
-	if p.next.Before(now) {
-		p.next = now
+	if late := now.Add(-catchUp); p.next.Before(late) {
+		p.next = late
 	}
 	p.next = p.next.Add(time.Duration(n) * time.Second / time.Duration(p.rate))
 	if ahead := p.next.Sub(now); ahead > 2*time.Millisecond {
