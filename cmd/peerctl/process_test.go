@@ -38,11 +38,10 @@ func serveFor(t *testing.T, env []string, program string, args ...string) *serve
 	return s
 }
 
-// command is a peerctl that is killed if it outlives the patience that a test
-// has for it by twice, so that a test which takes the network away has its own.
+// command is a peerctl that is killed if it outlives the test's patience.
 func command(t *testing.T, env []string, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env

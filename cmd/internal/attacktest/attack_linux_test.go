@@ -3,23 +3,18 @@ package attacktest
 import (
 	"fmt"
 	"testing"
-	"time"
 )
 
 // TestAttacks runs the cases, one after the other, against one node and beside
 // one honest pair.
 func TestAttacks(t *testing.T) {
-	floor := 2 * time.Second // beside all other tests: no figure at all, but for a node that stands still
-	if *full && !raceDetector {
-		floor = schedulerWait(t)
-	}
 	a := newArena(t)
 	newTrickle(t, a)
 	base := a.base
 	var rows []row
 	for _, at := range attacks() {
 		passed := t.Run(at.name, func(t *testing.T) {
-			r := &row{name: at.name, floor: floor}
+			r := &row{name: at.name}
 			defer func() { rows = append(rows, *r) }()
 			a.run(t, at, r)
 		})
@@ -34,7 +29,7 @@ func TestAttacks(t *testing.T) {
 	if len(rows) == len(attacks()) && !t.Failed() { // and not only those that -run has picked
 		a.checkHeard(t)
 	}
-	table(t, rows, fmt.Sprintf("Budget %s, at the start %s. No figure of the node's below %v.", mib(budget(a.limits)), mib(base), floor.Round(10*time.Microsecond)))
+	table(t, rows, fmt.Sprintf("Budget %s, at the start %s.", mib(budget(a.limits)), mib(base)))
 }
 
 func attacks() []attack {

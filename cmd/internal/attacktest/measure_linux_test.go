@@ -27,7 +27,6 @@ type attack struct {
 // A row is what a case has shown.
 type row struct {
 	name         string
-	floor        time.Duration // a p99 below it is no figure of the node's
 	tries        int
 	reacted      int // of those that a round waits for
 	took         time.Duration
@@ -80,13 +79,19 @@ func (a *arena) run(t *testing.T, at attack, r *row) {
 }
 
 // slow reports whether the p99 under attack is more than times that in quiet
-// or in the control, and more than the floor.
+// or in the control. What is below the length of two turns that a scheduler
+// gives to a process is no figure of the node's: three processes share the
+// processors here.
 func (r *row) slow(times time.Duration) bool {
+	floor := 5 * time.Millisecond
+	if raceDetector || !*full { // beside all other tests: no figure at all, but for a node that stands still
+		floor = 2 * time.Second
+	}
 	base := r.quiet.P99
 	if r.control != nil {
 		base = max(base, r.control.P99)
 	}
-	return r.under.P99 > max(times*base, r.floor)
+	return r.under.P99 > max(times*base, floor)
 }
 
 // maxControl bounds how long a control takes: as long as the case has, so that
