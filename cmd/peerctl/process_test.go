@@ -41,7 +41,13 @@ func serveFor(t *testing.T, env []string, program string, args ...string) *serve
 // command is a peerctl that is killed if it outlives the test's patience.
 func command(t *testing.T, env []string, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return commandFor(t, patience, env, program, args...)
+}
+
+// commandFor is a command that may run for longer than others.
+func commandFor(t *testing.T, most time.Duration, env []string, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env

@@ -18,6 +18,10 @@ const (
 	blackout = 30 * time.Second
 	ridden   = 12 << 20 // bytes that a ride carries
 	pathBps  = 4 << 20  // bytes a second that its path takes
+
+	// rideTime has room for the waits of awaitMiddle and finish, which judge,
+	// and the blackout between them.
+	rideTime = patience + blackout + patience
 )
 
 // A path is what lies between two processes and can be taken away.
@@ -138,7 +142,7 @@ func rideSend(t *testing.T, p path, env []string) *ride {
 	var back bytes.Buffer
 	s := serving(t, p)
 	r := &ride{path: p, stderr: &syncBuffer{}, done: make(chan error, 1)}
-	r.cmd = command(t, env, "peerctl", "send", p.url(s)+"/echo")
+	r.cmd = commandFor(t, rideTime, env, "peerctl", "send", p.url(s)+"/echo")
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = bytes.NewReader(data), &back, r.stderr
 	r.check = func(t *testing.T) {
 		if !bytes.Equal(back.Bytes(), data) {
@@ -162,7 +166,7 @@ func ridePush(t *testing.T, p path, env []string) *ride {
 	}
 	s := serving(t, p, "--dir", inbox)
 	r := &ride{path: p, stderr: &syncBuffer{}, done: make(chan error, 1)}
-	r.cmd = command(t, env, "peerctl", "push", src, p.url(s)+"/files")
+	r.cmd = commandFor(t, rideTime, env, "peerctl", "push", src, p.url(s)+"/files")
 	r.cmd.Stdout, r.cmd.Stderr = io.Discard, r.stderr
 	r.check = func(t *testing.T) {
 		for name, size := range sizes {
