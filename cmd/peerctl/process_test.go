@@ -188,10 +188,8 @@ func TestOneGiBThroughEcho(t *testing.T) {
 	env := cleanEnv(t)
 	s := serveFor(t, env, program)
 	var stderr syncBuffer
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "send", s.url+"/echo")
-	cmd.Env, cmd.Stderr = env, &stderr
+	cmd := commandFor(t, 5*time.Minute, env, program, "send", s.url+"/echo")
+	cmd.Stderr = &stderr
 	cmd.Stdin = io.LimitReader(rand.NewChaCha8([32]byte{3}), total)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
